@@ -1,0 +1,38 @@
+/* engine.h - what every way of executing a vCPU offers: one table of operations.
+ *
+ * Nothing under dev/, bus/ or machine/ knows which engine runs. run(), step() and the others are for
+ * the vCPU thread; a running engine is stopped from any thread with cpu_signal(cpu, ATTN_STOP). */
+#ifndef DOBLE_ENGINE_ENGINE_H
+#define DOBLE_ENGINE_ENGINE_H
+
+#include "base/err.h"
+#include "cpu/cpu.h"
+
+enum cpu_exit {
+    EXIT_STOPPED,  /* ATTN_STOP was set (run() clears it) */
+    EXIT_HALTED,   /* cpu->activity is CPU_HALTED or CPU_WAIT_SIPI and nothing is pending: wait */
+    EXIT_SHUTDOWN, /* triple fault: cpu->activity is CPU_SHUTDOWN */
+    EXIT_DEADLINE, /* virtual time: cpu->icount reached cpu->icount_limit: run the timers */
+    EXIT_STEPPED,  /* step() is done */
+};
+
+struct engine_ops {
+    const char *name;
+    /* Allocates cpu->engine. */
+    int (*init)(struct cpu *cpu, struct err *err);
+    void (*free)(struct cpu *cpu);
+    /* Executes until there is a reason to leave. The CPU state is complete when it returns. */
+    enum cpu_exit (*run)(struct cpu *cpu);
+    /* Executes one instruction, or takes one event; for debuggers and tests. */
+    enum cpu_exit (*step)(struct cpu *cpu);
+    /* All code and translations that the engine caches are void (state was loaded, memory map
+     * changed). */
+    void (*flush)(struct cpu *cpu);
+};
+
+extern const struct engine_ops engine_interpret;
+
+/* The engine of that name, or NULL. */
+const struct engine_ops *engine_find(const char *name);
+
+#endif

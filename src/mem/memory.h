@@ -1,0 +1,101 @@
+/* memory.h - guest-physical memory: which addresses are RAM or ROM, and where they are in the host.
+ *
+ *   0                low_size            4 GiB              4 GiB + high_size
+ *   |---- RAM --------|---- hole (MMIO) ---|---- RAM -----------|
+ *
+ * RAM is one shared memfd, so that it can be mapped again (mirrors, other processes); nothing of it
+ * is touched before the guest touches it. Owned by the VM. Raw host pointers leave this module
+ * through memory_ram() only.
+ *
+ * Every RAM page has a byte of flags, changed atomically: PAGE_CODE means that an engine holds
+ * decoded or translated code of the page, and every store to it must be announced; PAGE_DIRTY is
+ * set by stores while dirty logging is on. Threads: lookups from any thread; adding regions only
+ * before the first vCPU runs. */
+#ifndef DOBLE_MEM_MEMORY_H
+#define DOBLE_MEM_MEMORY_H
+
+#include "base/err.h"
+#include "base/types.h"
+
+#define MEMORY_HOLE_START UINT64_C(0xC0000000) /* RAM below 4 GiB ends here at the latest */
+#define MEMORY_HIGH_START UINT64_C(0x100000000)
+
+enum page_flag { PAGE_CODE = 1, PAGE_DIRTY = 2 };
+
+struct memory_block {
+    gpa_t base;
+    uint64_t size;
+    uint8_t *host;
+    uint8_t *page_flags; /* one byte for each 4 KiB page */
+};
+
+/* Called after bytes of a page with PAGE_CODE were or will be changed (`gpa`, `len` in one page).
+ * Must drop all code of that range. */
+typedef void memory_code_fn(void *opaque, gpa_t gpa, uint64_t len);
+
+struct memory {
+    int fd;
+    unsigned block_count;
+    struct memory_block blocks[2]; /* low RAM, high RAM */
+    uint64_t size;
+    memory_code_fn *code_changed;
+    void *code_opaque;
+};
+
+/* Makes `size` bytes of guest RAM (a multiple of 4 KiB, at least 1 MiB). */
+int memory_init(struct memory *mem, uint64_t size, struct err *err);
+void memory_free(struct memory *mem);
+
+/* The block of RAM that holds gpa, or NULL (a hole: MMIO or nothing). */
+static inline struct memory_block *memory_block_at(struct memory *mem, gpa_t gpa)
+{
+    for (unsigned i = 0; i < mem->block_count; i++)
+        if (gpa - mem->blocks[i].base < mem->blocks[i].size)
+            return &mem->blocks[i];
+    return NULL;
+}
+
+/* The host address of `len` bytes of RAM at gpa; NULL if any of them is not RAM. The one checked
+ * call through which raw pointers leave. Whoever stores through it calls memory_touched(). */
+static inline void *memory_ram(struct memory *mem, gpa_t gpa, uint64_t len)
+{
+    struct memory_block *block = memory_block_at(mem, gpa);
+
+    if (!block || len > block->size - (gpa - block->base))
+        return NULL;
+    return block->host + (gpa - block->base);
+}
+
+/* The flags byte of the page of gpa, or NULL outside RAM. */
+static inline uint8_t *memory_page_flags(struct memory *mem, gpa_t gpa)
+{
+    struct memory_block *block = memory_block_at(mem, gpa);
+
+    return block ? &block->page_flags[(gpa - block->base) >> PAGE_SHIFT] : NULL;
+}
+
+/* Announces that RAM bytes were changed by something that is not a plain guest store (DMA, a
+ * loader, a debugger). Drops code of those pages and marks them dirty. */
+void memory_touched(struct memory *mem, gpa_t gpa, uint64_t len);
+
+/* Copies out of and into RAM, for devices and loaders; false (and nothing copied) if any byte of
+ * the span is not RAM. memory_write() includes memory_touched(). */
+bool memory_read(struct memory *mem, gpa_t gpa, void *buf, uint64_t len) MUST_USE;
+bool memory_write(struct memory *mem, gpa_t gpa, const void *buf, uint64_t len) MUST_USE;
+
+/* The function that drops code; there is one engine at a time. */
+void memory_set_code_listener(struct memory *mem, memory_code_fn *fn, void *opaque);
+
+/* A 64-bit hash of all RAM and its addresses; zero pages count as absent. */
+uint64_t memory_hash(struct memory *mem);
+
+/* Calls fn for each run of pages that were ever touched and are not all zero, in rising order.
+ * Stops at a negative return and returns it. */
+int memory_for_each_used(struct memory *mem,
+                         int (*fn)(void *opaque, gpa_t gpa, void *host, uint64_t len),
+                         void *opaque);
+
+/* Bytes of RAM that the host holds in memory (touched pages). */
+uint64_t memory_resident(struct memory *mem);
+
+#endif
