@@ -63,6 +63,9 @@ struct io_range *bus_add_pio(struct bus *bus, const char *name, uint16_t base, u
 struct io_range *bus_add_mmio(struct bus *bus, const char *name, gpa_t base, uint64_t size,
                               const struct io_ops *ops, void *opaque);
 
+/* Moves a range, or switches it on and off (base registers, decode bits). With the lock held. */
+void bus_move(struct bus *bus, struct io_range *range, uint64_t base, bool enabled);
+
 /* Accesses of the CPU; `size` is 1, 2 or 4 for ports and 1 to 8 for MMIO. Take the lock. */
 uint64_t bus_pio_read(struct bus *bus, uint16_t port, unsigned size);
 void bus_pio_write(struct bus *bus, uint16_t port, uint64_t value, unsigned size);

@@ -31,12 +31,13 @@ struct clock {
     enum clock_mode mode;
     uint64_t offset_ns;       /* host mode: guest ns = monotonic - offset */
     uint64_t stopped_at;      /* host mode: guest ns at which the clock was stopped */
+    uint64_t stopped_tsc;     /* host mode: guest TSC at which the clock was stopped */
     bool stopped;
     uint64_t tsc_khz;         /* frequency of the guest's TSC */
-    uint64_t tsc_offset;      /* host mode: guest TSC = host TSC + offset */
+    uint64_t tsc_offset;      /* guest TSC = host TSC (virtual mode: virtual_ns) + offset */
     _Atomic uint64_t virtual_ns; /* virtual mode: written by the vCPU thread */
     struct timer *timers;
-    void (*changed)(void *opaque); /* the first deadline moved: wake whoever sleeps on it */
+    void (*changed)(void *opaque); /* the first deadline is earlier now: wake whoever sleeps */
     void *changed_opaque;
 };
 
