@@ -24,7 +24,9 @@ struct tlb_entry {
     uintptr_t addend; /* host address = linear address + addend */
 };
 
-enum tlb_table { TLB_USER, TLB_SUPER, TLB_SUPER_AC, TLB_TABLES };
+/* TLB_CHECKED never gets an entry: while alignment is checked (CR0.AM, RFLAGS.AC, CPL 3) every access
+ * goes the slow way, which does it. */
+enum tlb_table { TLB_USER, TLB_SUPER, TLB_SUPER_AC, TLB_CHECKED, TLB_TABLES };
 
 struct tlb {
     struct tlb_entry *current; /* table for explicit data accesses right now */
@@ -36,12 +38,17 @@ struct tlb {
         uint64_t generation;
     } spaces[TLB_PCIDS];
     unsigned next_space;
-    bool large_pages; /* a page larger than 4 KiB was entered since the last full flush */
+    /* The smallest aligned power-of-two range that holds all pages larger than 4 KiB entered since
+     * the last full flush: (gva & large_mask) == large_base. No such page: large_mask = 0 and
+     * large_base = 1, which no address meets. */
+    gva_t large_base, large_mask;
     /* an engine that caches code by linear address compares this: it changes when a linear address
      * may mean another page of code (every flush, INVLPG, address-space switch) */
     uint64_t code_epoch;
 };
 
+/* Notes that a mapping of `size` bytes > 4 KiB at gva was entered. */
+void tlb_note_large(struct tlb *tlb, gva_t gva, uint64_t size);
 /* Picks `current` by CPL and AC; call when either changes (cpu_update_mode does). */
 void tlb_select(struct cpu *cpu);
 void tlb_flush_all(struct cpu *cpu);

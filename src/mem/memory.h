@@ -38,6 +38,7 @@ struct memory {
     unsigned block_count;
     struct memory_block blocks[2]; /* low RAM, high RAM */
     uint64_t size;
+    gpa_t a20_mask; /* ANDed to every physical address of a CPU: all ones, or bit 20 clear */
     memory_code_fn *code_changed;
     void *code_opaque;
 };

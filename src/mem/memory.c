@@ -1,0 +1,246 @@
+#define _GNU_SOURCE
+#include "mem/memory.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static int add_block(struct memory *mem, gpa_t base, uint64_t size, uint64_t offset,
+                     struct err *err)
+{
+    struct memory_block *block = &mem->blocks[mem->block_count];
+    uint64_t pages = size >> PAGE_SHIFT;
+
+    block->host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, mem->fd,
+                       (off_t)offset);
+    if (block->host == MAP_FAILED)
+        return err_set(err, -errno, "cannot map %llu MiB of guest memory: %s",
+                       (unsigned long long)(size / MIB), strerror(errno));
+    /* Anonymous memory is touched page by page, as flags are set. */
+    block->page_flags = mmap(NULL, pages, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (block->page_flags == MAP_FAILED) {
+        munmap(block->host, size);
+        return err_set(err, -ENOMEM, "not enough memory for the page flags of %llu MiB",
+                       (unsigned long long)(size / MIB));
+    }
+    block->base = base;
+    block->size = size;
+    mem->block_count++;
+    return 0;
+}
+
+static int check_size(uint64_t size, struct err *err)
+{
+    uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+
+    if (size < MIB || size & ~PAGE_MASK)
+        return err_set(err, -EINVAL,
+                       "%llu bytes of guest memory: must be at least 1 MiB and a multiple of 4 KiB",
+                       (unsigned long long)size);
+    if (size > host)
+        return err_set(err, -ENOMEM,
+                       "%llu MiB of guest memory is more than this host has (%llu MiB); give less",
+                       (unsigned long long)(size / MIB), (unsigned long long)(host / MIB));
+    return 0;
+}
+
+int memory_init(struct memory *mem, uint64_t size, struct err *err)
+{
+    uint64_t low = size < MEMORY_HOLE_START ? size : MEMORY_HOLE_START;
+    int ret;
+
+    memset(mem, 0, sizeof *mem);
+    mem->fd = -1;
+    ret = check_size(size, err);
+    if (ret)
+        return ret;
+    mem->size = size;
+    mem->a20_mask = UINT64_MAX;
+    mem->fd = memfd_create("guest-ram", MFD_CLOEXEC);
+    if (mem->fd < 0 || ftruncate(mem->fd, (off_t)size) < 0) {
+        ret = err_set(err, -errno, "cannot make %llu MiB of guest memory: %s",
+                      (unsigned long long)(size / MIB), strerror(errno));
+        goto out;
+    }
+    ret = add_block(mem, 0, low, 0, err);
+    if (ret == 0 && size > low)
+        ret = add_block(mem, MEMORY_HIGH_START, size - low, low, err);
+out:
+    if (ret)
+        memory_free(mem);
+    return ret;
+}
+
+void memory_free(struct memory *mem)
+{
+    for (unsigned i = 0; i < mem->block_count; i++) {
+        munmap(mem->blocks[i].host, mem->blocks[i].size);
+        munmap(mem->blocks[i].page_flags, mem->blocks[i].size >> PAGE_SHIFT);
+    }
+    mem->block_count = 0;
+    if (mem->fd >= 0)
+        close(mem->fd);
+    mem->fd = -1;
+}
+
+static void touch_page(struct memory *mem, gpa_t gpa, uint64_t len)
+{
+    uint8_t *flags = memory_page_flags(mem, gpa);
+
+    if (!flags)
+        return;
+    __atomic_fetch_or(flags, PAGE_DIRTY, __ATOMIC_RELAXED);
+    if ((__atomic_load_n(flags, __ATOMIC_RELAXED) & PAGE_CODE) && mem->code_changed)
+        mem->code_changed(mem->code_opaque, gpa, len);
+}
+
+void memory_touched(struct memory *mem, gpa_t gpa, uint64_t len)
+{
+    while (len > 0) {
+        uint64_t part = PAGE_SIZE - (gpa & ~PAGE_MASK);
+
+        if (part > len)
+            part = len;
+        touch_page(mem, gpa, part);
+        gpa += part;
+        len -= part;
+    }
+}
+
+bool memory_read(struct memory *mem, gpa_t gpa, void *buf, uint64_t len)
+{
+    void *host = memory_ram(mem, gpa, len);
+
+    if (!host)
+        return false;
+    memcpy(buf, host, len);
+    return true;
+}
+
+bool memory_write(struct memory *mem, gpa_t gpa, const void *buf, uint64_t len)
+{
+    void *host = memory_ram(mem, gpa, len);
+
+    if (!host)
+        return false;
+    memcpy(host, buf, len);
+    memory_touched(mem, gpa, len);
+    return true;
+}
+
+void memory_set_code_listener(struct memory *mem, memory_code_fn *fn, void *opaque)
+{
+    mem->code_changed = fn;
+    mem->code_opaque = opaque;
+}
+
+static bool page_is_zero(const uint8_t *page)
+{
+    const uint64_t *q = (const uint64_t *)page;
+
+    for (unsigned i = 0; i < PAGE_SIZE / 8; i++)
+        if (q[i])
+            return false;
+    return true;
+}
+
+/* Within one stretch of the file that has data: hands out the runs of pages that are not zero. */
+static int runs_in_data(struct memory_block *block, uint64_t start, uint64_t end,
+                        int (*fn)(void *, gpa_t, void *, uint64_t), void *opaque)
+{
+    uint64_t run = start, at = start;
+    int ret;
+
+    for (; at < end; at += PAGE_SIZE) {
+        if (!page_is_zero(block->host + at))
+            continue;
+        if (at > run) {
+            ret = fn(opaque, block->base + run, block->host + run, at - run);
+            if (ret < 0)
+                return ret;
+        }
+        run = at + PAGE_SIZE;
+    }
+    return at > run ? fn(opaque, block->base + run, block->host + run, at - run) : 0;
+}
+
+/* Reading a hole of a memfd through the mapping would allocate it; so the file is asked first. */
+int memory_for_each_used(struct memory *mem, int (*fn)(void *, gpa_t, void *, uint64_t),
+                         void *opaque)
+{
+    uint64_t file_base = 0;
+
+    for (unsigned i = 0; i < mem->block_count; i++) {
+        struct memory_block *block = &mem->blocks[i];
+        off_t at = (off_t)file_base, limit = (off_t)(file_base + block->size);
+
+        while (at < limit) {
+            off_t data = lseek(mem->fd, at, SEEK_DATA);
+            off_t hole;
+            int ret;
+
+            if (data < 0 || data >= limit)
+                break;
+            hole = lseek(mem->fd, data, SEEK_HOLE);
+            if (hole < 0 || hole > limit)
+                hole = limit;
+            ret = runs_in_data(block, (uint64_t)data - file_base, (uint64_t)hole - file_base, fn,
+                               opaque);
+            if (ret < 0)
+                return ret;
+            at = hole;
+        }
+        file_base += block->size;
+    }
+    return 0;
+}
+
+static uint64_t mix(uint64_t hash, uint64_t v)
+{
+    hash ^= v;
+    hash *= UINT64_C(0x9E3779B97F4A7C15);
+    return hash ^ (hash >> 29);
+}
+
+static int hash_run(void *opaque, gpa_t gpa, void *host, uint64_t len)
+{
+    uint64_t *hash = opaque;
+    const uint64_t *q = host;
+
+    for (uint64_t i = 0; i < len / 8; i++) {
+        if (i % (PAGE_SIZE / 8) == 0)
+            *hash = mix(*hash, gpa + i * 8);
+        *hash = mix(*hash, q[i]);
+    }
+    return 0;
+}
+
+uint64_t memory_hash(struct memory *mem)
+{
+    uint64_t hash = 0;
+
+    memory_for_each_used(mem, hash_run, &hash);
+    return hash;
+}
+
+uint64_t memory_resident(struct memory *mem)
+{
+    uint64_t file_size = mem->size, total = 0;
+    off_t at = 0;
+
+    while (at < (off_t)file_size) {
+        off_t data = lseek(mem->fd, at, SEEK_DATA), hole;
+
+        if (data < 0)
+            break;
+        hole = lseek(mem->fd, data, SEEK_HOLE);
+        if (hole < 0)
+            hole = (off_t)file_size;
+        total += (uint64_t)(hole - data);
+        at = hole;
+    }
+    return total;
+}
