@@ -18,21 +18,25 @@ struct field {
     uint32_t offset; /* in the object */
     uint32_t size;   /* of one element: 1, 2, 4 or 8 bytes */
     uint32_t count;  /* elements */
+    bool is_bool;    /* only 0 and 1 may be loaded */
 };
+
+#define FIELD_IS_BOOL(element) _Generic((element), bool: true, default: false)
 
 /* A scalar member, an array member, and raw bytes (any member, saved as bytes). */
 #define FIELD(type, member)                                                                        \
     {                                                                                              \
-#member, offsetof(type, member), sizeof(((type *)0)->member), 1                            \
+#member, offsetof(type, member), sizeof(((type *)0)->member), 1,                           \
+            FIELD_IS_BOOL(((type *)0)->member)                                                     \
     }
 #define FIELD_ARRAY(type, member)                                                                  \
     {                                                                                              \
 #member, offsetof(type, member), sizeof(((type *)0)->member[0]),                           \
-            ARRAY_SIZE(((type *)0)->member)                                                        \
+            ARRAY_SIZE(((type *)0)->member), FIELD_IS_BOOL(((type *)0)->member[0])                 \
     }
 #define FIELD_BYTES(type, member)                                                                  \
     {                                                                                              \
-#member, offsetof(type, member), 1, sizeof(((type *)0)->member)                            \
+#member, offsetof(type, member), 1, sizeof(((type *)0)->member), false                     \
     }
 
 /* What a module registers: an immutable description... */
