@@ -16,3 +16,37 @@ TRACE_EVENT(bus_pio_unclaimed, (unsigned port, unsigned size, bool write),
             "port=%#x size=%u write=%d", port, size, write)
 TRACE_EVENT(bus_mmio_unclaimed, (uint64_t gpa, unsigned size, bool write),
             "gpa=%#llx size=%u write=%d", (unsigned long long)gpa, size, write)
+
+/* ns16550 */
+TRACE_EVENT(ns16550_read, (unsigned reg, unsigned value), "reg=%u value=%#x", reg, value)
+TRACE_EVENT(ns16550_write, (unsigned reg, unsigned value), "reg=%u value=%#x", reg, value)
+TRACE_EVENT(ns16550_receive, (unsigned taken, unsigned level), "taken=%u level=%u", taken, level)
+
+/* i8042 */
+TRACE_EVENT(i8042_read, (unsigned port, unsigned value), "port=%#x value=%#x", port, value)
+TRACE_EVENT(i8042_write, (unsigned port, unsigned value), "port=%#x value=%#x", port, value)
+
+/* mc146818 */
+TRACE_EVENT(mc146818_read, (unsigned reg, unsigned value), "reg=%#x value=%#x", reg, value)
+TRACE_EVENT(mc146818_write, (unsigned reg, unsigned value), "reg=%#x value=%#x", reg, value)
+
+/* acpi_pm */
+TRACE_EVENT(acpi_pm_read, (unsigned offset, unsigned size, unsigned value),
+            "offset=%u size=%u value=%#x", offset, size, value)
+TRACE_EVENT(acpi_pm_write, (unsigned offset, unsigned size, unsigned value),
+            "offset=%u size=%u value=%#x", offset, size, value)
+TRACE_EVENT(acpi_pm_sleep, (unsigned type), "type=%u", type)
+
+/* debug_ports */
+TRACE_EVENT(debug_ports_post, (unsigned value), "value=%#x", value)
+TRACE_EVENT(debug_ports_exit, (unsigned value), "value=%#x", value)
+
+/* reset_control */
+TRACE_EVENT(reset_control_write, (unsigned port, unsigned value), "port=%#x value=%#x", port, value)
+
+/* linux_boot */
+TRACE_EVENT(linux_boot_kernel, (uint64_t gpa, uint64_t size, uint64_t room, unsigned version),
+            "gpa=%#llx size=%#llx room=%#llx version=%#x", (unsigned long long)gpa,
+            (unsigned long long)size, (unsigned long long)room, version)
+TRACE_EVENT(linux_boot_initrd, (uint64_t gpa, uint64_t size), "gpa=%#llx size=%#llx",
+            (unsigned long long)gpa, (unsigned long long)size)
