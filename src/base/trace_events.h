@@ -50,3 +50,40 @@ TRACE_EVENT(linux_boot_kernel, (uint64_t gpa, uint64_t size, uint64_t room, unsi
             (unsigned long long)size, (unsigned long long)room, version)
 TRACE_EVENT(linux_boot_initrd, (uint64_t gpa, uint64_t size), "gpa=%#llx size=%#llx",
             (unsigned long long)gpa, (unsigned long long)size)
+
+/* i8259 */
+TRACE_EVENT(i8259_irq, (unsigned number, bool level), "irq=%u level=%d", number, level)
+TRACE_EVENT(i8259_write, (unsigned chip, unsigned offset, unsigned value),
+            "chip=%u offset=%u value=%#x", chip, offset, value)
+TRACE_EVENT(i8259_acknowledge, (unsigned vector), "vector=%u", vector)
+
+/* i8254 */
+TRACE_EVENT(i8254_write, (unsigned offset, unsigned value), "offset=%u value=%#x", offset, value)
+
+/* lapic */
+TRACE_EVENT(lapic_read, (unsigned id, unsigned reg, uint32_t value), "id=%u reg=%#x value=%#x", id,
+            reg, value)
+TRACE_EVENT(lapic_write, (unsigned id, unsigned reg, uint64_t value), "id=%u reg=%#x value=%#llx",
+            id, reg, (unsigned long long)value)
+TRACE_EVENT(lapic_accept, (unsigned id, unsigned mode, unsigned vector, bool level),
+            "id=%u mode=%u vector=%u level=%d", id, mode, vector, level)
+TRACE_EVENT(lapic_acknowledge, (unsigned id, int vector), "id=%u vector=%d", id, vector)
+TRACE_EVENT(lapic_eoi, (unsigned id, unsigned vector), "id=%u vector=%u", id, vector)
+TRACE_EVENT(lapic_base, (unsigned id, uint64_t value), "id=%u value=%#llx", id,
+            (unsigned long long)value)
+TRACE_EVENT(lapic_error, (unsigned id, unsigned bits), "id=%u bits=%#x", id, bits)
+
+/* apic_bus */
+TRACE_EVENT(apic_bus_deliver, (uint32_t dest, bool logical, unsigned mode, unsigned vector),
+            "dest=%#x logical=%d mode=%u vector=%u", dest, logical, mode, vector)
+
+/* ioapic */
+TRACE_EVENT(ioapic_irq, (unsigned pin, bool level), "pin=%u level=%d", pin, level)
+TRACE_EVENT(ioapic_write, (unsigned reg, uint32_t value), "reg=%#x value=%#x", reg, value)
+TRACE_EVENT(ioapic_send, (unsigned pin, uint64_t entry), "pin=%u entry=%#llx", pin,
+            (unsigned long long)entry)
+
+/* hpet */
+TRACE_EVENT(hpet_write, (unsigned reg, uint64_t value), "reg=%#x value=%#llx", reg,
+            (unsigned long long)value)
+TRACE_EVENT(hpet_fire, (unsigned timer), "timer=%u", timer)
