@@ -7,14 +7,13 @@
 #include "cpu/misc.h"
 
 #include "cpu/access.h"
+#include "cpu/x87env.h"
 
 #include <string.h>
 
 /* Bits of cpu->status, which is an image of LAHF (AH) and SETO (bit 0). */
 #define STATUS_CF (FLAG_CF << 8)
 #define STATUS_ZF (FLAG_ZF << 8)
-
-#define X87_EXCEPTIONS 0x3f /* IE DE ZE OE UE PE, and their masks in the control word */
 
 bool op_ud(struct cpu *cpu, const struct insn *in)
 {
@@ -43,20 +42,6 @@ bool op_clflush(struct cpu *cpu, const struct insn *in)
 
     return seg_to_linear(cpu, in->seg, insn_ea(cpu, in), 1, ACCESS_READ, &gva) &&
            lin_probe(cpu, gva, 1, ACCESS_READ);
-}
-
-bool x87_exception_pending(const struct cpu *cpu)
-{
-    uint16_t cw, sw;
-
-    if (cpu->x87_live) {
-        __asm__ volatile("fnstcw %0" : "=m"(cw));
-        __asm__ volatile("fnstsw %0" : "=m"(sw));
-    } else {
-        memcpy(&cw, cpu->fx, 2);
-        memcpy(&sw, cpu->fx + 2, 2);
-    }
-    return sw & ~cw & X87_EXCEPTIONS;
 }
 
 bool op_wait(struct cpu *cpu, const struct insn *in)

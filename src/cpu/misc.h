@@ -32,7 +32,4 @@ bool op_btc(struct cpu *cpu, const struct insn *in) MUST_USE;
 bool op_cmpxchg8b(struct cpu *cpu, const struct insn *in) MUST_USE;
 bool op_cmpxchg16b(struct cpu *cpu, const struct insn *in) MUST_USE;
 
-/* An x87 exception waits to be reported by the next waiting x87 or MMX instruction. */
-bool x87_exception_pending(const struct cpu *cpu);
-
 #endif
