@@ -231,6 +231,7 @@ struct cpu {
     /* --- x87, SSE, AVX --- */
     union vec ymm[16];
     uint32_t mxcsr;
+    uint32_t host_mxcsr; /* what C code runs with; not state */
     /* x87 and MMX state as FXSAVE64 stores it (only its first 160 bytes count; FIP, FDP, FOP, MXCSR
      * and XMM in it are not valid). While x87_live it is in the host's FPU instead, and
      * cpu_x87_sync() brings it here. */
@@ -246,6 +247,8 @@ struct cpu {
     uint64_t pat, misc_enable, spec_ctrl, debugctl, mcg_status;
     uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_base[8], mtrr_mask[8];
     uint64_t smbase;
+    uint64_t hwcr; /* AMD: C001_0015h */
+    uint64_t rng_state; /* virtual time: what RDRAND and RDSEED go on from */
 
     /* --- between instructions --- */
     struct exception exc;
@@ -257,6 +260,7 @@ struct cpu {
     bool in_smm;
     uint64_t pdpte[4]; /* PAE paging: loaded with CR3 */
     uint64_t monitor_gpa; /* MONITOR's address, or UINT64_MAX */
+    uint32_t saved_events; /* NMI, SMI and INIT of `attention`, while the state is saved */
 
     /* --- how it is connected; not state --- */
     _Atomic uint32_t attention;
@@ -275,6 +279,7 @@ struct cpu {
 
     /* Instructions executed. The engine brings it up to date before a helper or device can see it. */
     uint64_t icount;
+    uint64_t idle_ns; /* virtual time: nanoseconds skipped while halted; time = icount + idle_ns */
     uint64_t icount_limit; /* virtual time: run() returns EXIT_DEADLINE here; else UINT64_MAX */
 };
 
@@ -351,6 +356,14 @@ static inline bool cpu_raise_ud(struct cpu *cpu)
 static inline bool cpu_raise_gp(struct cpu *cpu, uint32_t error)
 {
     return cpu_raise_error(cpu, EXC_GP, error);
+}
+
+/* Virtual time: lets devices see the time of the running instruction. */
+static inline void cpu_publish_time(struct cpu *cpu)
+{
+    if (cpu->clock->mode == CLOCK_VIRTUAL)
+        atomic_store_explicit(&cpu->clock->virtual_ns, cpu->icount + cpu->idle_ns,
+                              memory_order_relaxed);
 }
 
 /* --- small questions --- */

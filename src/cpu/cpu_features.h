@@ -4,7 +4,7 @@
  *
  * Every feature that Doble implements has a row and no other: a feature without a row is never
  * advertised and its instructions give #UD. Names are those of Linux' /proc/cpuinfo. The kind says
- * who does the work (enum cpu_feature_kind in cpuid.h):
+ * who does the work (FEATURE_kind of enum cpu_feature_kind):
  *   NATIVE    the instruction runs on the host's processor, which must have it
  *   EMULATED  Doble does it in C; model "host" follows the host, others can have it by +feature
  *   MACHINE   a property of the virtual machine itself; every model has it

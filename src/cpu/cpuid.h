@@ -23,7 +23,7 @@ enum cpu_feature {
     FEAT_NONE = FEAT_COUNT /* for tables: needs no feature */
 };
 
-enum cpu_feature_kind { NATIVE, EMULATED, MACHINE, ASKED };
+enum cpu_feature_kind { FEATURE_NATIVE, FEATURE_EMULATED, FEATURE_MACHINE, FEATURE_ASKED };
 
 struct cpu_model;
 
