@@ -1,0 +1,92 @@
+/* apic_bus.c - choosing the local APICs that a message is for. */
+#include "dev/apic_bus.h"
+
+#include "base/trace.h"
+#include "dev/lapic.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define MSI_LOGICAL (1u << 2) /* address */
+#define MSI_LEVEL (1u << 15)  /* data */
+
+void apic_bus_init(struct apic_bus *bus)
+{
+    memset(bus, 0, sizeof(*bus));
+}
+
+int apic_bus_add(struct apic_bus *bus, struct lapic *lapic)
+{
+    if (bus->count == APIC_BUS_MAX)
+        return -ENOSPC;
+    bus->lapics[bus->count++] = lapic;
+    return 0;
+}
+
+void apic_bus_set_eoi(struct apic_bus *bus, void (*eoi)(void *opaque, uint8_t vector), void *opaque)
+{
+    bus->eoi = eoi;
+    bus->eoi_opaque = opaque;
+}
+
+void apic_bus_eoi(struct apic_bus *bus, uint8_t vector)
+{
+    if (bus->eoi)
+        bus->eoi(bus->eoi_opaque, vector);
+}
+
+static bool is_target(const struct lapic *lapic, const struct apic_message *message)
+{
+    if (lapic == message->except)
+        return false;
+    return lapic_is_destination(lapic, message->dest, message->logical);
+}
+
+/* Arbitration: the lowest processor priority wins; among equals they take turns. */
+static void deliver_lowest(struct apic_bus *bus, const struct apic_message *message)
+{
+    unsigned start = bus->next, winner = 0;
+    int best = -1;
+
+    for (unsigned n = 0; n < bus->count; n++) {
+        unsigned i = (start + n) % bus->count;
+        struct lapic *lapic = bus->lapics[i];
+        int priority = lapic_priority(lapic);
+
+        if (!lapic_accepts_fixed(lapic) || !is_target(lapic, message))
+            continue;
+        if (best < 0 || priority < best) {
+            best = priority;
+            winner = i;
+        }
+    }
+    if (best < 0)
+        return;
+    bus->next = (winner + 1) % bus->count;
+    lapic_accept(bus->lapics[winner], message);
+}
+
+void apic_deliver(struct apic_bus *bus, const struct apic_message *message)
+{
+    trace_apic_bus_deliver(message->dest, message->logical, message->delivery, message->vector);
+    if (message->delivery == APIC_LOWEST) {
+        deliver_lowest(bus, message);
+        return;
+    }
+    for (unsigned i = 0; i < bus->count; i++)
+        if (is_target(bus->lapics[i], message))
+            lapic_accept(bus->lapics[i], message);
+}
+
+void apic_deliver_msi(struct apic_bus *bus, uint64_t address, uint32_t data)
+{
+    struct apic_message message = {
+        .dest = apic_dest8((uint8_t)(address >> 12)),
+        .logical = address & MSI_LOGICAL,
+        .level = data & MSI_LEVEL,
+        .delivery = data >> 8 & 7,
+        .vector = (uint8_t)data,
+    };
+
+    apic_deliver(bus, &message);
+}
