@@ -192,6 +192,7 @@ struct cpu_apic {
     void (*mmio_write)(void *opaque, uint32_t offset, uint32_t value);
     /* physical page of the registers; UINT64_MAX when disabled or in x2APIC mode */
     gpa_t (*base)(void *opaque);
+    void (*tsc_changed)(void *opaque); /* cpu->tsc_offset was changed */
 };
 
 struct cpu_stats {

@@ -43,7 +43,7 @@ static bool is_target(const struct lapic *lapic, const struct apic_message *mess
 }
 
 /* Arbitration: the lowest processor priority wins; among equals they take turns. */
-static void deliver_lowest(struct apic_bus *bus, const struct apic_message *message)
+static bool deliver_lowest(struct apic_bus *bus, const struct apic_message *message)
 {
     unsigned start = bus->next, winner = 0;
     int best = -1;
@@ -61,21 +61,22 @@ static void deliver_lowest(struct apic_bus *bus, const struct apic_message *mess
         }
     }
     if (best < 0)
-        return;
+        return false;
     bus->next = (winner + 1) % bus->count;
-    lapic_accept(bus->lapics[winner], message);
+    return lapic_accept(bus->lapics[winner], message);
 }
 
-void apic_deliver(struct apic_bus *bus, const struct apic_message *message)
+bool apic_deliver(struct apic_bus *bus, const struct apic_message *message)
 {
+    bool accepted = false;
+
     trace_apic_bus_deliver(message->dest, message->logical, message->delivery, message->vector);
-    if (message->delivery == APIC_LOWEST) {
-        deliver_lowest(bus, message);
-        return;
-    }
+    if (message->delivery == APIC_LOWEST)
+        return deliver_lowest(bus, message);
     for (unsigned i = 0; i < bus->count; i++)
         if (is_target(bus->lapics[i], message))
-            lapic_accept(bus->lapics[i], message);
+            accepted |= lapic_accept(bus->lapics[i], message);
+    return accepted;
 }
 
 void apic_deliver_msi(struct apic_bus *bus, uint64_t address, uint32_t data)

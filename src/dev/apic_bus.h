@@ -54,7 +54,8 @@ int apic_bus_add(struct apic_bus *bus, struct lapic *lapic);
 void apic_bus_set_eoi(struct apic_bus *bus, void (*eoi)(void *opaque, uint8_t vector),
                       void *opaque);
 
-void apic_deliver(struct apic_bus *bus, const struct apic_message *message);
+/* True if a local APIC accepted it. */
+bool apic_deliver(struct apic_bus *bus, const struct apic_message *message);
 
 /* A write of `data` to FEExxxxxh by a device. */
 void apic_deliver_msi(struct apic_bus *bus, uint64_t address, uint32_t data);

@@ -1,7 +1,7 @@
 /* ioapic.c - the I/O APIC: turns input lines into messages.
  *
  * An edge on a masked input is lost, as the data sheet says. A level input sends when it is high,
- * unmasked and Remote IRR is clear; accepting sets Remote IRR, the EOI of its vector clears it.
+ * unmasked and Remote IRR is clear; acceptance sets Remote IRR, the EOI of its vector clears it.
  * Only Fixed and Lowest Priority can be level-triggered. The delivery status is always idle.
  * Polarity is kept and has no effect, because lines are logical levels. */
 #include "dev/ioapic.h"
@@ -35,7 +35,7 @@ static bool is_level(uint64_t entry)
     return entry & ENTRY_LEVEL && ENTRY_DELIVERY(entry) <= APIC_LOWEST;
 }
 
-static void send(struct ioapic *ioapic, unsigned pin)
+static bool send(struct ioapic *ioapic, unsigned pin)
 {
     uint64_t entry = ioapic->entry[pin];
     struct apic_message message = {
@@ -47,7 +47,7 @@ static void send(struct ioapic *ioapic, unsigned pin)
     };
 
     trace_ioapic_send(pin, entry);
-    apic_deliver(ioapic->bus, &message);
+    return apic_deliver(ioapic->bus, &message);
 }
 
 /* Sends for a level input that is high and may send now. */
@@ -59,8 +59,8 @@ static void service_level(struct ioapic *ioapic, unsigned pin)
         return;
     if (!(ioapic->lines >> pin & 1))
         return;
-    *entry |= ENTRY_REMOTE_IRR;
-    send(ioapic, pin);
+    if (send(ioapic, pin))
+        *entry |= ENTRY_REMOTE_IRR;
 }
 
 void ioapic_set_irq(void *opaque, unsigned number, bool level)

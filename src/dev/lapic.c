@@ -240,17 +240,19 @@ static void reset_registers(struct lapic *l)
     update(l);
 }
 
-void lapic_accept(struct lapic *lapic, const struct apic_message *message)
+bool lapic_accept(struct lapic *lapic, const struct apic_message *message)
 {
+    bool is_software_enabled = lapic->svr & SVR_ENABLE;
+
     if (!is_enabled(lapic))
-        return;
+        return false;
     trace_lapic_accept(lapic->id, message->delivery, message->vector, message->level);
     switch (message->delivery) {
     case APIC_FIXED:
     case APIC_LOWEST:
-        if (lapic->svr & SVR_ENABLE)
+        if (is_software_enabled)
             accept_vector(lapic, message->vector, message->level);
-        break;
+        return is_software_enabled;
     case APIC_SMI: irq_set(&lapic->wire.smi, true); break;
     case APIC_NMI: irq_set(&lapic->wire.nmi, true); break;
     case APIC_INIT:
@@ -262,11 +264,12 @@ void lapic_accept(struct lapic *lapic, const struct apic_message *message)
             lapic->wire.sipi(lapic->wire.sipi_opaque, message->vector);
         break;
     case APIC_EXTINT:
-        lapic->extint_message = (lapic->svr & SVR_ENABLE) != 0;
+        lapic->extint_message = is_software_enabled;
         update(lapic);
         break;
     default: break;
     }
+    return true;
 }
 
 /* --- destinations (SDM 11.6.2) --- */
@@ -634,12 +637,9 @@ bool lapic_wrmsr(void *opaque, uint32_t msr, uint64_t value)
            x2apic_write(l, msr - MSR_X2APIC, value);
 }
 
-void lapic_set_tsc_offset(void *opaque, uint64_t tsc_offset)
+void lapic_tsc_changed(void *opaque)
 {
-    struct lapic *l = opaque;
-
-    l->tsc_offset = tsc_offset;
-    lapic_timer_arm(l);
+    lapic_timer_arm(opaque);
 }
 
 /* --- the device --- */
@@ -659,7 +659,6 @@ int lapic_init(struct lapic *lapic, uint32_t id, const struct lapic_wiring *wiri
 void lapic_reset(struct lapic *lapic)
 {
     lapic->base = LAPIC_DEFAULT_BASE | APIC_BASE_EN | (lapic->id == 0 ? APIC_BASE_BSP : 0);
-    lapic->tsc_offset = 0;
     reset_registers(lapic);
 }
 
@@ -699,7 +698,6 @@ static const struct field fields[] = {
     FIELD(struct lapic, intr_out),    FIELD(struct lapic, initial_count),
     FIELD(struct lapic, divide),      FIELD(struct lapic, timer_running),
     FIELD(struct lapic, timer_start), FIELD(struct lapic, tsc_deadline),
-    FIELD(struct lapic, tsc_offset),
 };
 
 const struct state_desc lapic_state_desc = {

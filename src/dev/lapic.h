@@ -39,9 +39,10 @@ enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERR
 struct lapic_wiring {
     struct clock *clock;
     struct apic_bus *bus;
-    unsigned phys_bits;        /* MAXPHYADDR, for the reserved bits of IA32_APIC_BASE */
-    struct irq intr;           /* a level */
-    struct irq nmi, smi, init; /* set to true for each event, never to false */
+    const uint64_t *tsc_offset; /* guest TSC of the CPU = clock_tsc() + this; NULL: 0 */
+    unsigned phys_bits;         /* MAXPHYADDR, for the reserved bits of IA32_APIC_BASE */
+    struct irq intr;            /* a level */
+    struct irq nmi, smi, init;  /* set to true for each event, never to false */
     void (*sipi)(void *opaque, uint8_t vector); /* may be NULL */
     void *sipi_opaque;
     int (*pic_acknowledge)(void *opaque); /* the vector of an ExtINT; may be NULL */
@@ -67,7 +68,6 @@ struct lapic {
     uint8_t timer_running; /* counting down (not in TSC-deadline mode) */
     uint64_t timer_start;  /* guest ns at which initial_count was in the counter */
     uint64_t tsc_deadline; /* IA32_TSC_DEADLINE; 0: not armed */
-    uint64_t tsc_offset;   /* guest TSC of this CPU = clock_tsc() + this */
 };
 
 extern const struct state_desc lapic_state_desc;
@@ -86,8 +86,8 @@ void lapic_set_virtual_wire(struct lapic *lapic);
 /* Input line LINT0 or LINT1; the `set` of a struct irq. */
 void lapic_set_lint(void *opaque, unsigned number, bool level);
 
-/* The CPU's tsc_offset has changed: moves a TSC deadline with it. */
-void lapic_set_tsc_offset(void *opaque, uint64_t tsc_offset);
+/* *wiring.tsc_offset has changed: moves a TSC deadline with it. */
+void lapic_tsc_changed(void *opaque);
 
 /* --- for struct cpu_apic (cpu/cpu.h); `opaque` is the struct lapic --- */
 
@@ -105,7 +105,8 @@ uint64_t lapic_mmio_base(void *opaque);
 bool lapic_is_destination(const struct lapic *lapic, uint32_t dest, bool logical);
 bool lapic_accepts_fixed(const struct lapic *lapic); /* enabled in hardware and in software */
 uint8_t lapic_priority(const struct lapic *lapic);   /* PPR */
-void lapic_accept(struct lapic *lapic, const struct apic_message *message);
+/* False: it is disabled and has lost the message. */
+bool lapic_accept(struct lapic *lapic, const struct apic_message *message);
 
 /* --- for lapic_timer.c --- */
 

@@ -32,7 +32,9 @@ static uint64_t period_ns(const struct lapic *lapic)
 
 static uint64_t guest_tsc(const struct lapic *lapic)
 {
-    return clock_tsc(lapic->wire.clock) + lapic->tsc_offset;
+    const uint64_t *offset = lapic->wire.tsc_offset;
+
+    return clock_tsc(lapic->wire.clock) + (offset ? *offset : 0);
 }
 
 /* When the TSC deadline is reached; compared in the guest's TSC, which may have been set anyhow. */
