@@ -187,6 +187,8 @@ struct cpu_apic {
     /* MSRs 1Bh, 6E0h and 800h-8FFh; false: #GP(0) */
     bool (*rdmsr)(void *opaque, uint32_t msr, uint64_t *value);
     bool (*wrmsr)(void *opaque, uint32_t msr, uint64_t value);
+    /* the guest has written its TSC: tsc_offset is different now, and so is when a deadline is due */
+    void (*set_tsc_offset)(void *opaque, uint64_t tsc_offset);
     /* memory-mapped registers at APIC_BASE */
     uint32_t (*mmio_read)(void *opaque, uint32_t offset);
     void (*mmio_write)(void *opaque, uint32_t offset, uint32_t value);

@@ -239,22 +239,29 @@ static bool read_tsc(struct cpu *cpu, const struct msr_row *row, uint32_t msr, u
     return true;
 }
 
+static void move_tsc(struct cpu *cpu, uint64_t step)
+{
+    cpu->tsc_offset += step;
+    cpu->tsc_adjust += step;
+    if (!cpu->apic.set_tsc_offset)
+        return;
+    bus_lock(cpu->bus);
+    cpu->apic.set_tsc_offset(cpu->apic.opaque, cpu->tsc_offset);
+    bus_unlock(cpu->bus);
+}
+
 /* A write moves IA32_TSC_ADJUST by as much (SDM vol. 3, 18.17.3). */
 static bool write_tsc(struct cpu *cpu, const struct msr_row *row, uint32_t msr, uint64_t v)
 {
-    const uint64_t step = v - cpu_read_tsc(cpu);
-
     (void)row, (void)msr;
-    cpu->tsc_offset += step;
-    cpu->tsc_adjust += step;
+    move_tsc(cpu, v - cpu_read_tsc(cpu));
     return true;
 }
 
 static bool write_tsc_adjust(struct cpu *cpu, const struct msr_row *row, uint32_t msr, uint64_t v)
 {
     (void)row, (void)msr;
-    cpu->tsc_offset += v - cpu->tsc_adjust;
-    cpu->tsc_adjust = v;
+    move_tsc(cpu, v - cpu->tsc_adjust);
     return true;
 }
 
