@@ -17,11 +17,10 @@
 #include "cpu/task.h"
 
 #include "cpu/access.h"
+#include "cpu/cr.h"
 #include "cpu/frame.h"
 #include "cpu/interrupt.h"
-#include "cpu/paging.h"
 #include "cpu/segment.h"
-#include "cpu/tlb.h"
 
 #include <string.h>
 
@@ -259,11 +258,7 @@ static bool load_cr3(struct switching *s)
 
     if (!(cpu->cr0 & CR0_PG) || !is_tss32(s->tr.attr))
         return true;
-    if (!paging_load_pdptes(cpu, s->image.cr3))
-        return false;
-    cpu->cr3 = s->image.cr3;
-    tlb_load_cr3(cpu, false);
-    return true;
+    return cpu_write_cr3(cpu, s->image.cr3);
 }
 
 static bool load_code(struct cpu *cpu, uint16_t sel)
