@@ -188,7 +188,7 @@ struct cpu_apic {
     bool (*rdmsr)(void *opaque, uint32_t msr, uint64_t *value);
     bool (*wrmsr)(void *opaque, uint32_t msr, uint64_t value);
     /* the guest has written its TSC: tsc_offset is different now, and so is when a deadline is due */
-    void (*set_tsc_offset)(void *opaque, uint64_t tsc_offset);
+    void (*tsc_changed)(void *opaque);
     /* memory-mapped registers at APIC_BASE */
     uint32_t (*mmio_read)(void *opaque, uint32_t offset);
     void (*mmio_write)(void *opaque, uint32_t offset, uint32_t value);

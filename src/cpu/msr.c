@@ -243,10 +243,10 @@ static void move_tsc(struct cpu *cpu, uint64_t step)
 {
     cpu->tsc_offset += step;
     cpu->tsc_adjust += step;
-    if (!cpu->apic.set_tsc_offset)
+    if (!cpu->apic.tsc_changed)
         return;
     bus_lock(cpu->bus);
-    cpu->apic.set_tsc_offset(cpu->apic.opaque, cpu->tsc_offset);
+    cpu->apic.tsc_changed(cpu->apic.opaque);
     bus_unlock(cpu->bus);
 }
 
