@@ -3,7 +3,8 @@
  *
  * What these have in common: elements that the mask leaves out are not accessed and can't fault.
  * Stores check all of their elements before they change the first. Gathers may stop at a fault with
- * some elements done, whose mask bits are then clear, and go on from there. */
+ * the first elements done, whose mask elements are then zero, and go on from there; the rest of
+ * both registers is as it was (found so on an AMD Zen processor). */
 #include "cpu/vecmem.h"
 
 #include "cpu/access.h"
@@ -159,11 +160,11 @@ bool op_gather(struct cpu *cpu, const struct insn *in)
     for (unsigned i = 0; i < g.count; i++) {
         uint8_t element[8];
 
-        if (!selected(mask->b, i, g.size))
-            continue;
-        if (!virt_read(cpu, in->seg, gather_address(cpu, in, &g, i), element, g.size))
-            return false;
-        memcpy(dst->b + i * g.size, element, g.size);
+        if (selected(mask->b, i, g.size)) {
+            if (!virt_read(cpu, in->seg, gather_address(cpu, in, &g, i), element, g.size))
+                return false;
+            memcpy(dst->b + i * g.size, element, g.size);
+        }
         memset(mask->b + i * g.size, 0, g.size);
     }
     clear_from(dst, g.count * g.size);
