@@ -1,9 +1,9 @@
 /* access.h - how helpers reach guest memory by virtual and by linear address.
  *
- * Every function checks everything first and then moves bytes: on false an exception is recorded and
- * nothing was changed. Accesses may cross pages and hit MMIO. They are made with the current CPL
- * unless ACCESS_SYSTEM says that the processor itself reaches for a system structure (descriptor
- * tables, TSS, IDT: supervisor rights whatever the CPL). */
+ * Every function checks everything first and then moves bytes: on false an exception is recorded
+ * and nothing was changed. Accesses may cross pages and hit MMIO. They are made with the current
+ * CPL unless ACCESS_SYSTEM says that the processor itself reaches for a system structure
+ * (descriptor tables, TSS, IDT: supervisor rights whatever the CPL). */
 #ifndef DOBLE_CPU_ACCESS_H
 #define DOBLE_CPU_ACCESS_H
 
@@ -13,14 +13,15 @@ enum access {
     ACCESS_READ = 0,
     ACCESS_WRITE = 1,
     ACCESS_FETCH = 2,
-    ACCESS_SYSTEM = 4, /* implicit supervisor access */
+    ACCESS_SYSTEM = 4,             /* implicit supervisor access */
     ACCESS_RMW = 8 | ACCESS_WRITE, /* will read, then write: page faults say W */
 };
 
 /* --- linear addresses --- */
 bool lin_read(struct cpu *cpu, gva_t gva, void *buf, unsigned len, unsigned access) MUST_USE;
 bool lin_write(struct cpu *cpu, gva_t gva, const void *buf, unsigned len, unsigned access) MUST_USE;
-/* Checks that [gva, gva+len) can be accessed (raises the fault that the access would), len <= 4096. */
+/* Checks that [gva, gva+len) can be accessed (raises the fault that the access would), len <= 4096.
+ */
 bool lin_probe(struct cpu *cpu, gva_t gva, unsigned len, unsigned access) MUST_USE;
 
 /* --- virtual addresses: segment + effective address --- */
@@ -37,9 +38,9 @@ bool virt_read_int(struct cpu *cpu, enum seg seg, uint64_t ea, unsigned size, ui
 bool virt_write_int(struct cpu *cpu, enum seg seg, uint64_t ea, unsigned size, uint64_t v) MUST_USE;
 
 /* A host pointer to guest memory for a read-modify-write in place (atomics): true with *host set to
- * RAM when the span lies in one RAM page that may be written right now; *host = NULL when the access
- * is allowed but has to be done as a read and a write (MMIO, crossing pages, page with code).
- * False: fault. */
+ * RAM when the span lies in one RAM page that may be written right now; *host = NULL when the
+ * access is allowed but has to be done as a read and a write (MMIO, crossing pages, page with
+ * code). False: fault. */
 bool virt_rmw(struct cpu *cpu, enum seg seg, uint64_t ea, unsigned len, void **host) MUST_USE;
 
 /* A host pointer to as many bytes as the page holds from a linear address on, for string

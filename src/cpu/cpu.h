@@ -22,7 +22,7 @@
 enum gpr {
     RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15,
     REG_NONE, /* reads as zero: an absent base or index */
-    REG_RIP,
+    REG_IP,
     GPR_COUNT
 };
 
@@ -187,8 +187,6 @@ struct cpu_apic {
     /* MSRs 1Bh, 6E0h and 800h-8FFh; false: #GP(0) */
     bool (*rdmsr)(void *opaque, uint32_t msr, uint64_t *value);
     bool (*wrmsr)(void *opaque, uint32_t msr, uint64_t value);
-    /* the guest has written its TSC: tsc_offset is different now, and so is when a deadline is due */
-    void (*tsc_changed)(void *opaque);
     /* memory-mapped registers at APIC_BASE */
     uint32_t (*mmio_read)(void *opaque, uint32_t offset);
     void (*mmio_write)(void *opaque, uint32_t offset, uint32_t value);

@@ -20,6 +20,7 @@ enum insn_flag {
     INSN_HIGH_RM = 1 << 5,  /* byte register `rm` is AH..DH */
     INSN_REX_W = 1 << 6,
     INSN_VEX_L = 1 << 7,   /* 256 bits */
+    INSN_FROM_BLOCK = 1 << 8, /* engine: a branch whose `imm` counts from the start of the block */
 };
 
 struct insn {
@@ -39,14 +40,15 @@ struct insn {
     uint8_t osize;  /* operand size in bytes: 1, 2, 4, 8 (integer forms), else 0 */
     uint8_t asize;  /* address size in bytes: 2, 4, 8 */
     uint8_t seg;    /* segment of the memory operand (with overrides), or for strings of RSI's */
-    uint8_t base, index, scale; /* registers (REG_NONE, REG_RIP); scale as a shift 0..3 */
+    uint8_t base, index, scale; /* registers (REG_NONE, REG_IP); scale as a shift 0..3 */
     uint8_t reg;    /* ModRM.reg with REX.R (or the register in the opcode byte: PUSH r, XCHG..) */
     uint8_t rm;     /* ModRM.rm with REX.B when it is a register */
     uint8_t vvvv;   /* VEX.vvvv register */
     uint8_t mem_size; /* bytes of the memory operand (0: none or variable) */
     uint8_t modrm;  /* the raw byte; opcode extensions are in it */
     uint8_t opcode; /* last opcode byte */
-};
+} __attribute__((aligned(64)));
+_Static_assert(sizeof(struct insn) == 64, "native code steps from one instruction to the next");
 
 /* Effective address: base + index * scale + disp, truncated to the address size; without segment.
  * For RIP-relative operands cpu->rip must be the *next* instruction's address (helpers). */
@@ -54,7 +56,7 @@ static inline uint64_t insn_ea(const struct cpu *cpu, const struct insn *in)
 {
     uint64_t ea = cpu->gpr[in->base] + (cpu->gpr[in->index] << in->scale) + (uint64_t)in->disp;
 
-    if (in->base == REG_RIP)
+    if (in->base == REG_IP)
         ea -= in->end; /* disp counts from the start of the block, rip is `end` further on */
     if (in->asize == 8)
         return ea;

@@ -1,7 +1,8 @@
 /* engine.h - what every way of executing a vCPU offers: one table of operations.
  *
- * Nothing under dev/, bus/ or machine/ knows which engine runs. run(), step() and the others are for
- * the vCPU thread; a running engine is stopped from any thread with cpu_signal(cpu, ATTN_STOP). */
+ * Nothing under dev/, bus/ or machine/ knows which engine runs. run(), step() and the others are
+ * for the vCPU thread; a running engine is stopped from any thread with cpu_signal(cpu, ATTN_STOP).
+ */
 #ifndef DOBLE_ENGINE_ENGINE_H
 #define DOBLE_ENGINE_ENGINE_H
 

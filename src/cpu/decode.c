@@ -1,0 +1,355 @@
+/* See decode.h. The machine mode for Zydis follows cpu->mode; prefixes whose meaning depends on the
+ * CPU model (LZCNT or BSR, for instance) follow the model. */
+#include "cpu/decode.h"
+
+#include "cpu/cpuid.h"
+
+#include <string.h>
+
+static const struct insn_row illegal_row;
+
+static ZydisMachineMode machine_mode(const struct cpu *cpu)
+{
+    unsigned code = cpu->mode & MODE_CODE_MASK;
+
+    if (code == MODE_CODE64)
+        return ZYDIS_MACHINE_MODE_LONG_64;
+    if (cpu->mode & MODE_LONG)
+        return code == MODE_CODE32 ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32
+                                   : ZYDIS_MACHINE_MODE_LONG_COMPAT_16;
+    if (cpu->mode & MODE_PROTECTED)
+        return code == MODE_CODE32 ? ZYDIS_MACHINE_MODE_LEGACY_32 : ZYDIS_MACHINE_MODE_LEGACY_16;
+    return code == MODE_CODE32 ? ZYDIS_MACHINE_MODE_LEGACY_32 : ZYDIS_MACHINE_MODE_REAL_16;
+}
+
+static void init_decoder(const struct cpu *cpu, ZydisDecoder *decoder)
+{
+    ZydisMachineMode mode = machine_mode(cpu);
+    ZydisStackWidth stack = ZYDIS_STACK_WIDTH_32;
+
+    if (mode == ZYDIS_MACHINE_MODE_LONG_64)
+        stack = ZYDIS_STACK_WIDTH_64;
+    else if (!(cpu->mode & MODE_SS32))
+        stack = ZYDIS_STACK_WIDTH_16;
+    ZydisDecoderInit(decoder, mode, stack);
+    ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
+    ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);
+    ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
+    ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_WBNOINVD, ZYAN_FALSE);
+    ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_AMD_BRANCHES, cpu_model_is_amd(cpu->model));
+    ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_LZCNT, cpu_model_has(cpu->model, FEAT_ABM));
+    ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_TZCNT, cpu_model_has(cpu->model, FEAT_BMI1));
+}
+
+/* --- registers --- */
+
+static int vec_number(ZydisRegister reg)
+{
+    ZydisRegisterClass class = ZydisRegisterGetClass(reg);
+
+    return class == ZYDIS_REGCLASS_XMM || class == ZYDIS_REGCLASS_YMM ? ZydisRegisterGetId(reg)
+                                                                      : -1;
+}
+
+/* Number of the general register that holds `reg`; -1: it is none. */
+static int gpr_number(ZydisRegister reg, bool *high)
+{
+    *high = false;
+    switch (ZydisRegisterGetClass(reg)) {
+    case ZYDIS_REGCLASS_GPR8:
+        if (reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH) {
+            *high = true;
+            return reg - ZYDIS_REGISTER_AH;
+        }
+        if (reg <= ZYDIS_REGISTER_BL)
+            return reg - ZYDIS_REGISTER_AL;
+        return reg - ZYDIS_REGISTER_SPL + 4;
+    case ZYDIS_REGCLASS_GPR16: return reg - ZYDIS_REGISTER_AX;
+    case ZYDIS_REGCLASS_GPR32: return reg - ZYDIS_REGISTER_EAX;
+    case ZYDIS_REGCLASS_GPR64: return reg - ZYDIS_REGISTER_RAX;
+    default: return -1;
+    }
+}
+
+static uint8_t address_register(ZydisRegister reg)
+{
+    bool high;
+    int n;
+
+    if (reg == ZYDIS_REGISTER_RIP || reg == ZYDIS_REGISTER_EIP)
+        return REG_IP;
+    n = gpr_number(reg, &high);
+    if (n < 0)
+        n = vec_number(reg); /* the index of a gather */
+    return n < 0 ? REG_NONE : (uint8_t)n;
+}
+
+static enum seg segment_number(ZydisRegister reg)
+{
+    return reg >= ZYDIS_REGISTER_ES && reg <= ZYDIS_REGISTER_GS
+               ? (enum seg)(reg - ZYDIS_REGISTER_ES)
+               : DS;
+}
+
+/* --- operands --- */
+
+static bool op_written(const ZydisDecodedOperand *op)
+{
+    return op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+}
+
+static void note_register(struct decoded *d, const ZydisDecodedOperand *op)
+{
+    bool high;
+    int n = gpr_number(op->reg.value, &high);
+
+    if (n >= 0) {
+        d->gpr_used |= (uint16_t)(1u << n);
+        d->gpr_written |= (uint16_t)(op_written(op) << n);
+        if (op->encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG ||
+            op->encoding == ZYDIS_OPERAND_ENCODING_OPCODE) {
+            d->in.reg = (uint8_t)n;
+            d->in.flags |= high ? INSN_HIGH_REG : 0;
+        } else if (op->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM) {
+            d->in.rm = (uint8_t)n;
+            d->in.flags |= high ? INSN_HIGH_RM : 0;
+        }
+        return;
+    }
+    n = vec_number(op->reg.value);
+    if (n >= 0) {
+        d->vec_used |= (uint16_t)(1u << (n & 15));
+        d->vec_written |= (uint16_t)(op_written(op) << (n & 15));
+    }
+    if (ZydisRegisterGetClass(op->reg.value) == ZYDIS_REGCLASS_SEGMENT &&
+        op->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN)
+        d->in.reg = (uint8_t)segment_number(op->reg.value);
+}
+
+static void note_memory(struct decoded *d, const ZydisDecodedOperand *op)
+{
+    struct insn *in = &d->in;
+
+    if (op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN)
+        return; /* the stack */
+    if (in->flags & INSN_MEM)
+        return; /* strings: the first one counts; helpers know the other */
+    in->flags |= INSN_MEM;
+    in->base = address_register(op->mem.base);
+    in->index = address_register(op->mem.index);
+    in->scale = (uint8_t)(op->mem.scale ? __builtin_ctz(op->mem.scale) : 0);
+    in->disp = op->mem.disp.has_displacement ? op->mem.disp.value : 0;
+    in->seg = (uint8_t)segment_number(op->mem.segment);
+    in->mem_size = (uint8_t)(op->size / 8 < 256 ? op->size / 8 : 0);
+    d->reads_mem = op->actions & ZYDIS_OPERAND_ACTION_MASK_READ;
+    d->writes_mem = op_written(op);
+}
+
+static void note_operands(struct decoded *d)
+{
+    for (unsigned i = 0; i < d->zi.operand_count; i++) {
+        const ZydisDecodedOperand *op = &d->ops[i];
+
+        if (op->type == ZYDIS_OPERAND_TYPE_REGISTER)
+            note_register(d, op);
+        else if (op->type == ZYDIS_OPERAND_TYPE_MEMORY)
+            note_memory(d, op);
+    }
+}
+
+static void note_flags(struct decoded *d)
+{
+    const ZydisAccessedFlags *f = d->zi.cpu_flags;
+    uint32_t written;
+
+    if (!f)
+        return;
+    written = f->modified | f->set_0 | f->set_1 | f->undefined;
+    d->flags_read = (f->tested & FLAGS_STATUS) != 0;
+    d->flags_written = (written & FLAGS_STATUS) != 0;
+    d->flags_defined = ((f->modified | f->set_0 | f->set_1) & FLAGS_STATUS) == FLAGS_STATUS;
+}
+
+/* --- the rest --- */
+
+static enum insn_unit unit_of(const struct decoded *d)
+{
+    bool mmx = d->row->flags & ROW_MMX, vec = d->vec_used;
+    ZydisISASet set = d->zi.meta.isa_set;
+
+    if (set == ZYDIS_ISA_SET_X87 || set == ZYDIS_ISA_SET_FCMOV || set == ZYDIS_ISA_SET_SSE3X87)
+        return UNIT_X87;
+    for (unsigned i = 0; i < d->zi.operand_count; i++)
+        if (d->ops[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+            ZydisRegisterGetClass(d->ops[i].reg.value) == ZYDIS_REGCLASS_MMX)
+            mmx = true;
+    if (d->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && (vec || d->row->flags & ROW_AVX))
+        return UNIT_AVX;
+    if (vec)
+        return UNIT_SSE;
+    return mmx ? UNIT_MMX : UNIT_INTEGER;
+}
+
+/* SDM vol. 2, 2.7: types 2 and 3 are floating point and can raise #XM; so can conversions. */
+static bool uses_mxcsr(const ZydisDecodedInstruction *zi)
+{
+    switch (zi->meta.exception_class) {
+    case ZYDIS_EXCEPTION_CLASS_SSE2:
+    case ZYDIS_EXCEPTION_CLASS_SSE3:
+    case ZYDIS_EXCEPTION_CLASS_AVX2:
+    case ZYDIS_EXCEPTION_CLASS_AVX3:
+    case ZYDIS_EXCEPTION_CLASS_AVX11: return true;
+    default: break;
+    }
+    switch (zi->mnemonic) { /* MMX conversions have no class of their own */
+    case ZYDIS_MNEMONIC_CVTPI2PS:
+    case ZYDIS_MNEMONIC_CVTPI2PD:
+    case ZYDIS_MNEMONIC_CVTPS2PI:
+    case ZYDIS_MNEMONIC_CVTTPS2PI:
+    case ZYDIS_MNEMONIC_CVTPD2PI:
+    case ZYDIS_MNEMONIC_CVTTPD2PI: return true;
+    default: return false;
+    }
+}
+
+static void note_immediates(struct decoded *d)
+{
+    const ZydisDecodedInstruction *zi = &d->zi;
+    struct insn *in = &d->in;
+
+    in->imm = zi->raw.imm[0].is_signed ? zi->raw.imm[0].value.s : (int64_t)zi->raw.imm[0].value.u;
+    in->imm2 = (uint16_t)zi->raw.imm[1].value.u;
+    if (zi->operand_count && d->ops[0].type == ZYDIS_OPERAND_TYPE_POINTER) {
+        in->imm = d->ops[0].ptr.offset;
+        in->imm2 = d->ops[0].ptr.segment;
+    }
+}
+
+static void note_sizes(struct decoded *d)
+{
+    const ZydisDecodedInstruction *zi = &d->zi;
+    unsigned size = zi->operand_width / 8;
+
+    if ((d->row->flags & ROW_SIZE_OP0) && zi->operand_count)
+        size = d->ops[0].size / 8;
+    else if ((d->row->flags & ROW_SIZE_OP1) && zi->operand_count > 1)
+        size = d->ops[1].size / 8;
+    d->in.osize = (uint8_t)(size > 8 ? 0 : size);
+    d->in.asize = zi->address_width / 8;
+}
+
+static void note_prefixes(struct decoded *d)
+{
+    const ZydisDecodedInstruction *zi = &d->zi;
+    struct insn *in = &d->in;
+
+    if (zi->attributes & ZYDIS_ATTRIB_HAS_LOCK)
+        in->flags |= INSN_LOCK;
+    if (zi->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE))
+        in->flags |= INSN_REP;
+    if (zi->attributes & ZYDIS_ATTRIB_HAS_REPNE)
+        in->flags |= INSN_REPNE;
+    if (zi->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
+        in->flags |= zi->raw.vex.W ? INSN_REX_W : 0;
+        in->flags |= zi->raw.vex.L ? INSN_VEX_L : 0;
+    } else if ((zi->attributes & ZYDIS_ATTRIB_HAS_REX) && zi->raw.rex.W) {
+        in->flags |= INSN_REX_W;
+    }
+}
+
+/* Numbers of the registers in ModRM and VEX.vvvv, when they aren't general ones. */
+static void note_numbers(struct decoded *d)
+{
+    const ZydisDecodedInstruction *zi = &d->zi;
+    struct insn *in = &d->in;
+
+    in->modrm = (uint8_t)(zi->raw.modrm.mod << 6 | zi->raw.modrm.reg << 3 | zi->raw.modrm.rm);
+    in->opcode = zi->opcode;
+    for (unsigned i = 0; i < zi->operand_count; i++) {
+        const ZydisDecodedOperand *op = &d->ops[i];
+        unsigned id;
+
+        if (op->type != ZYDIS_OPERAND_TYPE_REGISTER)
+            continue;
+        id = (unsigned)ZydisRegisterGetId(op->reg.value) & 15;
+        switch (ZydisRegisterGetClass(op->reg.value)) {
+        case ZYDIS_REGCLASS_GPR8:
+        case ZYDIS_REGCLASS_SEGMENT: continue;
+        default: break;
+        }
+        if (op->encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG)
+            in->reg = (uint8_t)id;
+        else if (op->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
+            in->rm = (uint8_t)id;
+        else if (op->encoding == ZYDIS_OPERAND_ENCODING_NDSNDD)
+            in->vvvv = (uint8_t)id;
+    }
+}
+
+/* Bit instructions on a bit string in memory (register index) need C; all others are copies. */
+static void refine_bit_row(struct decoded *d)
+{
+    static const struct insn_row copy = {CLASS_COPY, ROW_SIZE_OP0, NULL};
+
+    switch (d->zi.mnemonic) {
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTS:
+        if (d->ops[0].type == ZYDIS_OPERAND_TYPE_REGISTER ||
+            d->ops[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+            d->row = &copy;
+        break;
+    default: break;
+    }
+}
+
+static bool row_fits_mode(const struct cpu *cpu, const struct decoded *d)
+{
+    bool needs_protected =
+        (d->row->flags & ROW_NO_PROTECTED) || d->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+
+    return (cpu->mode & MODE_PROTECTED) || !needs_protected;
+}
+
+static void describe(const struct cpu *cpu, struct decoded *d)
+{
+    d->row = insn_row_find(cpu, &d->zi);
+    if (!row_fits_mode(cpu, d))
+        d->row = &illegal_row;
+    if (d->row->class == CLASS_HELPER)
+        refine_bit_row(d);
+    d->in.len = d->zi.length;
+    d->in.mnemonic = (uint16_t)d->zi.mnemonic;
+    d->in.seg = DS;
+    note_operands(d);
+    note_flags(d);
+    note_immediates(d);
+    note_sizes(d);
+    note_prefixes(d);
+    note_numbers(d);
+    d->unit = unit_of(d);
+    d->uses_mxcsr = uses_mxcsr(&d->zi);
+}
+
+enum decode_result insn_decode(const struct cpu *cpu, const uint8_t *code, unsigned avail,
+                               struct decoded *d)
+{
+    ZydisDecoder decoder;
+    ZyanStatus status;
+
+    init_decoder(cpu, &decoder);
+    memset(&d->in, 0, sizeof(*d) - sizeof d->ops - sizeof d->zi);
+    d->in.base = d->in.index = REG_NONE;
+    status = ZydisDecoderDecodeFull(&decoder, code, avail, &d->zi, d->ops);
+    if (status == ZYDIS_STATUS_NO_MORE_DATA)
+        return avail < INSN_MAX_LEN ? DECODE_MORE : DECODE_TOO_LONG;
+    if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)
+        return DECODE_TOO_LONG;
+    if (!ZYAN_SUCCESS(status)) {
+        d->row = &illegal_row;
+        return DECODE_OK;
+    }
+    describe(cpu, d);
+    return DECODE_OK;
+}

@@ -1,0 +1,18 @@
+/* fault.h - native exceptions in thunks become the guest's.
+ *
+ * A real #DE, #MF, #XM or #GP in a thunk wakes the monitor as a signal; the handler records it as
+ * the guest's exception and lets the thread go on in exec_native_fault(). A signal anywhere else is
+ * a bug or the host's business, and gets its default action. */
+#ifndef DOBLE_ENGINE_INTERPRET_FAULT_H
+#define DOBLE_ENGINE_INTERPRET_FAULT_H
+
+#include "base/err.h"
+#include "cpu/cpu.h"
+
+/* Installs the handlers, once for the process. */
+int fault_init(struct err *err);
+
+/* Tells the handler whose thunks this thread is about to run; NULL: none. */
+void fault_set_cpu(struct cpu *cpu);
+
+#endif

@@ -1,0 +1,216 @@
+/* The interpreter's main loop: events between instructions, single steps, blocks. */
+#include "cpu/interrupt.h"
+#include "engine/engine.h"
+#include "engine/interpret/block.h"
+#include "engine/interpret/exec.h"
+#include "engine/interpret/fault.h"
+
+/* --- debug exceptions and single steps --- */
+
+/* DR6 bits of the instruction breakpoints at this linear address. */
+static uint64_t breakpoints_at(const struct cpu *cpu, gva_t gva)
+{
+    uint64_t hits = 0;
+
+    for (unsigned i = 0; i < 4; i++)
+        if ((cpu->dr[7] >> (2 * i) & 3) && (cpu->dr[7] >> (16 + 4 * i) & 3) == 0 &&
+            cpu->dr[i] == gva)
+            hits |= UINT64_C(1) << i;
+    return hits;
+}
+
+static gva_t code_linear(const struct cpu *cpu)
+{
+    return cpu_is_64bit(cpu) ? cpu->rip : (uint32_t)(cpu->seg[CS].base + cpu->rip);
+}
+
+static bool has_breakpoints(const struct cpu *cpu)
+{
+    return cpu->dr[7] & 0xff;
+}
+
+/* Must instructions be executed one by one just now? */
+static bool must_step(const struct cpu *cpu)
+{
+    return (cpu->rflags & (FLAG_TF | FLAG_RF)) || cpu->interrupt_shadow || cpu->pending_db ||
+           has_breakpoints(cpu);
+}
+
+/* Debug traps after an instruction (SDM vol. 3, 17.3.1); MOV SS holds them back. */
+static void trap_after(struct cpu *cpu, bool single_step, bool ss_shadow)
+{
+    uint64_t bits = cpu->pending_db;
+
+    if (ss_shadow)
+        return;
+    if (single_step)
+        bits |= UINT64_C(1) << 14; /* BS */
+    if (!bits)
+        return;
+    cpu->pending_db = 0;
+    cpu_raise_db(cpu, bits);
+    cpu_deliver_exception(cpu);
+}
+
+/* Executes exactly one instruction, with all that may happen before and after it. */
+static void step_instruction(struct cpu *cpu)
+{
+    bool tf = cpu->rflags & FLAG_TF, shadow = cpu->interrupt_shadow, ss = cpu->shadow_ss;
+    bool rf = cpu->rflags & FLAG_RF;
+    uint64_t hits = rf ? 0 : breakpoints_at(cpu, code_linear(cpu));
+    struct block *b;
+
+    if (hits && !ss) {
+        cpu_raise_db(cpu, hits);
+        cpu_deliver_exception(cpu);
+        return;
+    }
+    b = block_single(cpu);
+    if (b) {
+        cpu->interrupt_shadow = cpu->shadow_ss = false;
+        b->insns[0].exec(cpu, b->insns);
+    }
+    if (cpu->exc.pending) {
+        cpu->interrupt_shadow = shadow;
+        cpu->shadow_ss = ss;
+        cpu_deliver_exception(cpu);
+        cpu->interrupt_shadow = cpu->shadow_ss = false;
+        return;
+    }
+    if (rf)
+        cpu->rflags &= ~(uint64_t)FLAG_RF;
+    trap_after(cpu, tf, cpu->shadow_ss);
+}
+
+/* --- the loop --- */
+
+/* Something other than the next block wants attention. True: go on; false: leave with *exit. */
+static bool attend(struct cpu *cpu, enum cpu_exit *exit)
+{
+    uint32_t attention = atomic_load(&cpu->attention);
+
+    if (attention & ATTN_STOP) {
+        cpu_unsignal(cpu, ATTN_STOP);
+        *exit = EXIT_STOPPED;
+        return false;
+    }
+    if (attention & ATTN_TIMER) {
+        cpu_unsignal(cpu, ATTN_TIMER);
+        *exit = EXIT_DEADLINE;
+        return false;
+    }
+    cpu_unsignal(cpu, ATTN_CODE);
+    if (cpu_take_event(cpu))
+        return true;
+    if (must_step(cpu))
+        step_instruction(cpu);
+    else
+        cpu_unsignal(cpu, ATTN_SHADOW);
+    return true;
+}
+
+/* A vCPU that doesn't execute. True: something woke it. */
+static bool idle(struct cpu *cpu, enum cpu_exit *exit)
+{
+    uint32_t attention = atomic_load(&cpu->attention);
+
+    *exit = EXIT_HALTED;
+    if (cpu->activity == CPU_SHUTDOWN) {
+        *exit = EXIT_SHUTDOWN;
+        return false;
+    }
+    if (attention & ATTN_STOP) {
+        cpu_unsignal(cpu, ATTN_STOP);
+        *exit = EXIT_STOPPED;
+        return false;
+    }
+    cpu_unsignal(cpu, ATTN_TIMER);
+    return cpu_take_event(cpu);
+}
+
+static void execute_block(struct cpu *cpu)
+{
+    struct block *b = block_find(cpu);
+
+    if (unlikely(!b)) {
+        if (cpu->exc.pending)
+            cpu_deliver_exception(cpu);
+        return;
+    }
+    if (unlikely(cpu->icount + b->count > cpu->icount_limit)) {
+        step_instruction(cpu);
+        return;
+    }
+    b->insns[0].exec(cpu, b->insns);
+    if (unlikely(cpu->exc.pending))
+        cpu_deliver_exception(cpu);
+}
+
+static void leave(struct cpu *cpu)
+{
+    cpu_x87_sync(cpu);
+    fault_set_cpu(NULL);
+    cpu_publish_time(cpu);
+}
+
+static enum cpu_exit interpret_run(struct cpu *cpu)
+{
+    enum cpu_exit exit = EXIT_STOPPED;
+
+    fault_set_cpu(cpu);
+    for (;;) {
+        if (unlikely(cpu->activity != CPU_ACTIVE)) {
+            if (!idle(cpu, &exit))
+                break;
+            continue;
+        }
+        if (unlikely(cpu->icount >= cpu->icount_limit)) {
+            exit = EXIT_DEADLINE;
+            break;
+        }
+        if (unlikely(atomic_load_explicit(&cpu->attention, memory_order_relaxed))) {
+            if (!attend(cpu, &exit))
+                break;
+            if (must_step(cpu))
+                continue;
+        }
+        execute_block(cpu);
+    }
+    leave(cpu);
+    return exit;
+}
+
+static enum cpu_exit interpret_step(struct cpu *cpu)
+{
+    enum cpu_exit exit = EXIT_STEPPED;
+
+    fault_set_cpu(cpu);
+    if (cpu->activity != CPU_ACTIVE) {
+        if (idle(cpu, &exit))
+            exit = EXIT_STEPPED;
+    } else if (!cpu_take_event(cpu)) {
+        cpu_unsignal(cpu, ATTN_CODE);
+        step_instruction(cpu);
+    }
+    leave(cpu);
+    return exit;
+}
+
+static int interpret_init(struct cpu *cpu, struct err *err)
+{
+    int ret = fault_init(err);
+
+    if (ret)
+        return ret;
+    cpu->host_mxcsr = __builtin_ia32_stmxcsr();
+    return interpreter_new(cpu, err);
+}
+
+const struct engine_ops engine_interpret = {
+    .name = "interpret",
+    .init = interpret_init,
+    .free = interpreter_free,
+    .run = interpret_run,
+    .step = interpret_step,
+    .flush = interpreter_flush,
+};

@@ -1,0 +1,522 @@
+#define _GNU_SOURCE
+#include "engine/interpret/thunk.h"
+
+#include "cpu/cpuid.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define CACHE_SIZE (1u << 20)
+#define HASH_SIZE (1u << 14)
+#define THUNK_MAX 768 /* the longest: sixteen vector registers loaded and stored (VZEROALL) */
+
+struct thunk_cache {
+    uint8_t *writable, *executable;
+    uint32_t used;
+    uint32_t hash[HASH_SIZE]; /* offset + 1 of the first thunk; each begins with a header */
+};
+
+/* In front of each thunk's code. */
+struct header {
+    uint32_t next; /* in the hash chain: offset + 1 */
+    uint32_t len;
+};
+
+/* --- emission --- */
+
+struct code {
+    uint8_t *p;
+    uint8_t buf[THUNK_MAX];
+    const struct decoded *d;
+    uint8_t map[16]; /* guest register -> host register */
+    uint8_t mem;     /* host register that points at the memory operand */
+};
+
+static void byte(struct code *c, unsigned b)
+{
+    *c->p++ = (uint8_t)b;
+}
+
+static void bytes(struct code *c, const void *data, unsigned n)
+{
+    memcpy(c->p, data, n);
+    c->p += n;
+}
+
+static void imm32(struct code *c, uint32_t v)
+{
+    bytes(c, &v, 4);
+}
+
+/* [prefix] REX? 0F? opcode, with ModRM for [RDI + offset]. `rex_w`: 64 bits. */
+static void op_cpu(struct code *c, unsigned prefix, bool rex_w, unsigned opcode, unsigned reg,
+                   size_t offset)
+{
+    if (prefix)
+        byte(c, prefix);
+    if (rex_w || reg > 7)
+        byte(c, 0x40 | rex_w << 3 | (reg >> 3) << 2);
+    if (opcode > 0xff)
+        byte(c, opcode >> 8);
+    byte(c, opcode);
+    byte(c, 0x80 | (reg & 7) << 3 | RDI);
+    imm32(c, (uint32_t)offset);
+}
+
+static size_t gpr_offset(unsigned guest)
+{
+    return offsetof(struct cpu, gpr) + 8 * guest;
+}
+
+static void load_flags(struct code *c)
+{
+    op_cpu(c, 0, false, 0x0fb7, RAX, offsetof(struct cpu, status)); /* movzx eax, word */
+    bytes(c, "\x04\x7f\x9e", 3);                                    /* add al, 7fh; sahf */
+}
+
+static void store_flags(struct code *c)
+{
+    bytes(c, "\x9f\x0f\x90\xc0", 4); /* lahf; seto al */
+    op_cpu(c, 0x66, false, 0x89, RAX, offsetof(struct cpu, status));
+}
+
+/* VMOVDQU ymm, [RDI + offset] (6F) or the reverse (7F); without AVX, MOVUPS (0F 10, 0F 11). */
+static void move_vec(struct code *c, bool avx, bool store, unsigned reg)
+{
+    size_t offset = offsetof(struct cpu, ymm) + 32 * reg;
+
+    if (!avx) {
+        op_cpu(c, 0, false, store ? 0x0f11 : 0x0f10, reg, offset);
+        return;
+    }
+    byte(c, 0xc5);
+    byte(c, (reg > 7 ? 0x00 : 0x80) | 0x7e); /* R, vvvv = 1111, L = 1, pp = F3 */
+    byte(c, store ? 0x7f : 0x6f);
+    byte(c, 0x80 | (reg & 7) << 3 | RDI);
+    imm32(c, (uint32_t)offset);
+}
+
+/* --- choice of registers --- */
+
+static bool is_implicit(const ZydisDecodedOperand *op)
+{
+    return op->encoding == ZYDIS_OPERAND_ENCODING_NONE;
+}
+
+static int guest_gpr(const ZydisDecodedOperand *op)
+{
+    ZydisRegister r = op->reg.value;
+
+    if (op->type != ZYDIS_OPERAND_TYPE_REGISTER)
+        return -1;
+    switch (ZydisRegisterGetClass(r)) {
+    case ZYDIS_REGCLASS_GPR8:
+        if (r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH)
+            return r - ZYDIS_REGISTER_AH;
+        return r <= ZYDIS_REGISTER_BL ? r - ZYDIS_REGISTER_AL : r - ZYDIS_REGISTER_SPL + 4;
+    case ZYDIS_REGCLASS_GPR16:
+    case ZYDIS_REGCLASS_GPR32:
+    case ZYDIS_REGCLASS_GPR64: return ZydisRegisterGetId(r);
+    default: return -1;
+    }
+}
+
+static uint8_t take(uint16_t *free_regs, const uint8_t *order, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (*free_regs & 1u << order[i]) {
+            *free_regs &= (uint16_t) ~(1u << order[i]);
+            return order[i];
+        }
+    return 0xff;
+}
+
+/* False: this instruction's registers cannot be placed. */
+static bool assign_registers(struct code *c)
+{
+    static const uint8_t any[] = {R8, R9, R10, R11, RCX, RAX, RDX};
+    static const uint8_t legacy[] = {RCX, RAX, RDX};
+    const struct decoded *d = c->d;
+    bool high = d->in.flags & (INSN_HIGH_REG | INSN_HIGH_RM);
+    const uint8_t *order = high ? legacy : any;
+    unsigned n = high ? ARRAY_SIZE(legacy) : ARRAY_SIZE(any);
+    uint16_t free_regs = 1 << RAX | 1 << RCX | 1 << RDX | 1 << R8 | 1 << R9 | 1 << R10 | 1 << R11;
+
+    memset(c->map, 0xff, sizeof c->map);
+    for (unsigned i = 0; i < d->zi.operand_count; i++) {
+        int guest = guest_gpr(&d->ops[i]);
+
+        if (guest < 0 || !is_implicit(&d->ops[i]))
+            continue;
+        if (guest > RDX)
+            return false;
+        c->map[guest] = (uint8_t)guest;
+        free_regs &= (uint16_t) ~(1u << guest);
+    }
+    c->mem = RDX;
+    if (d->in.flags & INSN_MEM) {
+        if (c->map[RDX] != 0xff)
+            c->mem = R11;
+        free_regs &= (uint16_t) ~(1u << c->mem);
+    }
+    for (unsigned guest = 0; guest < 16; guest++)
+        if ((d->gpr_used & 1u << guest) && c->map[guest] == 0xff) {
+            c->map[guest] = take(&free_regs, order, n);
+            if (c->map[guest] == 0xff)
+                return false;
+        }
+    return true;
+}
+
+/* --- the instruction itself --- */
+
+/* The host's number for the register in one field of the instruction; `number` is the field's. */
+static unsigned field_register(const struct code *c, ZydisOperandEncoding encoding, unsigned number)
+{
+    for (unsigned i = 0; i < c->d->zi.operand_count; i++) {
+        const ZydisDecodedOperand *op = &c->d->ops[i];
+        int guest = guest_gpr(op);
+
+        if (op->encoding != encoding || op->type != ZYDIS_OPERAND_TYPE_REGISTER)
+            continue;
+        if (guest < 0)
+            return number;
+        if (op->reg.value >= ZYDIS_REGISTER_AH && op->reg.value <= ZYDIS_REGISTER_BH)
+            return c->map[guest] + 4; /* AH..BH */
+        return c->map[guest];
+    }
+    return number;
+}
+
+/* Has the instruction an operand in a vector, MMX or x87 register? Then 66 is part of its opcode.
+ */
+static bool has_vector_operand(const struct decoded *d)
+{
+    for (unsigned i = 0; i < d->zi.operand_count; i++) {
+        if (d->ops[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
+            continue;
+        switch (ZydisRegisterGetClass(d->ops[i].reg.value)) {
+        case ZYDIS_REGCLASS_MMX:
+        case ZYDIS_REGCLASS_X87:
+        case ZYDIS_REGCLASS_XMM:
+        case ZYDIS_REGCLASS_YMM: return true;
+        default: break;
+        }
+    }
+    return d->unit != UNIT_INTEGER;
+}
+
+static bool has_mandatory(const struct decoded *d, uint8_t value)
+{
+    for (unsigned i = 0; i < d->zi.raw.prefix_count; i++)
+        if (d->zi.raw.prefixes[i].value == value &&
+            d->zi.raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY)
+            return true;
+    return false;
+}
+
+struct fields {
+    unsigned reg, rm, vvvv;
+    bool w;
+};
+
+static void emit_modrm(struct code *c, const struct fields *f)
+{
+    const struct decoded *d = c->d;
+
+    if (!(d->zi.attributes & ZYDIS_ATTRIB_HAS_MODRM))
+        return;
+    if (d->in.flags & INSN_MEM)
+        byte(c, (f->reg & 7) << 3 | (c->mem & 7));
+    else
+        byte(c, 0xc0 | (f->reg & 7) << 3 | (f->rm & 7));
+}
+
+static void emit_immediates(struct code *c)
+{
+    for (unsigned i = 0; i < 2; i++)
+        bytes(c, &c->d->zi.raw.imm[i].value.u, c->d->zi.raw.imm[i].size / 8);
+}
+
+static void emit_vex(struct code *c, const struct fields *f)
+{
+    const ZydisDecodedInstruction *zi = &c->d->zi;
+
+    byte(c, 0xc4);
+    byte(c, (f->reg & 8 ? 0 : 0x80) | 0x40 | (f->rm & 8 ? 0 : 0x20) | zi->raw.vex.m_mmmm);
+    byte(c, f->w << 7 | (~f->vvvv & 15) << 3 | zi->raw.vex.L << 2 | zi->raw.vex.pp);
+    byte(c, zi->opcode);
+    emit_modrm(c, f);
+    emit_immediates(c);
+}
+
+static void emit_prefixes(struct code *c)
+{
+    const struct decoded *d = c->d;
+
+    if (d->in.flags & INSN_LOCK)
+        byte(c, 0xf0);
+    if (has_mandatory(d, 0x66) || (d->zi.operand_width == 16 && !has_vector_operand(d)))
+        byte(c, 0x66);
+    if (has_mandatory(d, 0xf3))
+        byte(c, 0xf3);
+    if (has_mandatory(d, 0xf2))
+        byte(c, 0xf2);
+}
+
+static void emit_legacy(struct code *c, struct fields *f)
+{
+    const ZydisDecodedInstruction *zi = &c->d->zi;
+    bool high = c->d->in.flags & (INSN_HIGH_REG | INSN_HIGH_RM);
+    unsigned opcode = zi->opcode;
+
+    emit_prefixes(c);
+    if (!(zi->attributes & ZYDIS_ATTRIB_HAS_MODRM)) {
+        if (zi->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && opcode >= 0x40 && opcode <= 0x4f) {
+            /* INC and DEC of 32-bit code, whose opcodes are REX prefixes in 64-bit mode */
+            byte(c, 0x40 | (f->rm & 8) >> 3);
+            byte(c, 0xff);
+            byte(c, 0xc0 | (opcode & 8) | (f->rm & 7));
+            return;
+        }
+        if (c->d->ops[0].encoding == ZYDIS_OPERAND_ENCODING_OPCODE ||
+            c->d->ops[1].encoding == ZYDIS_OPERAND_ENCODING_OPCODE)
+            opcode = (opcode & 0xf8u) | (f->rm & 7);
+    }
+    if (opcode == 0x82 && zi->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT)
+        opcode = 0x80; /* the alias that 64-bit mode lacks */
+    if (!high)
+        byte(c, 0x40 | f->w << 3 | (f->reg & 8) >> 1 | (f->rm & 8) >> 3);
+    if (zi->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
+        byte(c, 0x0f);
+    if (zi->opcode_map == ZYDIS_OPCODE_MAP_0F38)
+        byte(c, 0x38);
+    if (zi->opcode_map == ZYDIS_OPCODE_MAP_0F3A)
+        byte(c, 0x3a);
+    byte(c, opcode);
+    emit_modrm(c, f);
+    emit_immediates(c);
+}
+
+/* Outside 64-bit mode W is ignored where it would choose a 64-bit general register or operand. */
+static bool wide(const struct decoded *d)
+{
+    if (!(d->in.flags & INSN_REX_W))
+        return false;
+    if (d->zi.machine_mode == ZYDIS_MACHINE_MODE_LONG_64)
+        return true;
+    switch (d->zi.mnemonic) {
+    case ZYDIS_MNEMONIC_VMOVD:
+    case ZYDIS_MNEMONIC_VPINSRD:
+    case ZYDIS_MNEMONIC_VPEXTRD:
+    case ZYDIS_MNEMONIC_VCVTSI2SD:
+    case ZYDIS_MNEMONIC_VCVTSI2SS: return false;
+    default: return !d->gpr_used;
+    }
+}
+
+static void emit_instruction(struct code *c)
+{
+    const struct decoded *d = c->d;
+    const ZydisDecodedInstruction *zi = &d->zi;
+    bool vex = zi->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+    bool has_modrm = zi->attributes & ZYDIS_ATTRIB_HAS_MODRM;
+    struct fields f = {.w = wide(d)};
+
+    f.reg = field_register(c, ZYDIS_OPERAND_ENCODING_MODRM_REG,
+                           has_modrm ? zi->raw.modrm.reg | (d->in.reg & 8u) : 0);
+    if (d->in.flags & INSN_MEM)
+        f.rm = c->mem;
+    else
+        f.rm = field_register(
+            c, has_modrm ? ZYDIS_OPERAND_ENCODING_MODRM_RM : ZYDIS_OPERAND_ENCODING_OPCODE,
+            has_modrm ? zi->raw.modrm.rm | (d->in.rm & 8u) : 0);
+    f.vvvv = vex ? field_register(c, ZYDIS_OPERAND_ENCODING_NDSNDD, d->in.vvvv) : 0;
+    if (vex)
+        emit_vex(c, &f);
+    else
+        emit_legacy(c, &f);
+}
+
+/* --- the whole thunk --- */
+
+static void emit_loads(struct code *c, bool avx)
+{
+    const struct decoded *d = c->d;
+
+    if ((d->in.flags & INSN_MEM) && c->mem != RDX)
+        bytes(c, "\x49\x89\xd3", 3); /* mov r11, rdx */
+    if (d->flags_read || (d->flags_written && !d->flags_defined))
+        load_flags(c);
+    for (unsigned g = 0; g < 16; g++)
+        if (d->gpr_used & 1u << g)
+            op_cpu(c, 0, true, 0x8b, c->map[g], gpr_offset(g));
+    for (unsigned v = 0; v < 16; v++)
+        if (d->vec_used & 1u << v)
+            move_vec(c, avx, false, v);
+    if (d->uses_mxcsr)
+        op_cpu(c, 0, false, 0x0fae, 2, offsetof(struct cpu, mxcsr)); /* ldmxcsr */
+}
+
+static void emit_stores(struct code *c, bool avx)
+{
+    const struct decoded *d = c->d;
+
+    for (unsigned g = 0; g < 16; g++)
+        if (d->gpr_written & 1u << g)
+            op_cpu(c, 0, true, 0x89, c->map[g], gpr_offset(g));
+    if (d->flags_written)
+        store_flags(c);
+    for (unsigned v = 0; v < 16; v++)
+        if (d->vec_written & 1u << v)
+            move_vec(c, avx, true, v);
+    if (d->uses_mxcsr) {
+        op_cpu(c, 0, false, 0x0fae, 3, offsetof(struct cpu, mxcsr)); /* stmxcsr */
+        op_cpu(c, 0, false, 0x0fae, 2, offsetof(struct cpu, host_mxcsr));
+    }
+    if (d->vec_used && avx)
+        bytes(c, "\xc5\xf8\x77", 3); /* vzeroupper */
+}
+
+/* VZEROUPPER and VZEROALL name no registers: they touch all of them. */
+static uint16_t all_vectors(const struct decoded *d)
+{
+    if (d->zi.mnemonic != ZYDIS_MNEMONIC_VZEROUPPER && d->zi.mnemonic != ZYDIS_MNEMONIC_VZEROALL)
+        return 0;
+    return (uint16_t)((d->zi.machine_mode == ZYDIS_MACHINE_MODE_LONG_64) ? 0xffff : 0x00ff);
+}
+
+static bool emit_thunk(struct code *c, struct decoded *d)
+{
+    bool avx = __builtin_cpu_supports("avx");
+
+    c->p = c->buf;
+    c->d = d;
+    d->vec_used |= all_vectors(d);
+    d->vec_written |= all_vectors(d);
+    if (!assign_registers(c))
+        return false;
+    emit_loads(c, avx);
+    emit_instruction(c);
+    emit_stores(c, avx);
+    bytes(c, "\x48\x83\xc6\x40\xff\x26", 6); /* add rsi, sizeof(struct insn); jmp [rsi] */
+    return true;
+}
+
+/* --- the cache --- */
+
+static int map_cache(struct thunk_cache *cache, struct err *err)
+{
+    int fd = memfd_create("thunks", MFD_CLOEXEC);
+    int ret = 0;
+
+    if (fd < 0 || ftruncate(fd, CACHE_SIZE) < 0) {
+        ret = err_set(err, -errno, "cannot make the code cache: %s", strerror(errno));
+        goto out;
+    }
+    cache->writable = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    cache->executable = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    if (cache->writable == MAP_FAILED || cache->executable == MAP_FAILED)
+        ret = err_set(err, -errno, "the host refuses an executable mapping for the code cache: %s",
+                      strerror(errno));
+out:
+    if (fd >= 0)
+        close(fd);
+    return ret;
+}
+
+struct thunk_cache *thunk_cache_new(struct err *err)
+{
+    struct thunk_cache *cache = calloc(1, sizeof *cache);
+
+    if (!cache) {
+        err_set(err, -ENOMEM, "not enough memory for the code cache");
+        return NULL;
+    }
+    if (map_cache(cache, err) < 0) {
+        thunk_cache_free(cache);
+        return NULL;
+    }
+    return cache;
+}
+
+void thunk_cache_free(struct thunk_cache *cache)
+{
+    if (!cache)
+        return;
+    if (cache->writable && cache->writable != MAP_FAILED)
+        munmap(cache->writable, CACHE_SIZE);
+    if (cache->executable && cache->executable != MAP_FAILED)
+        munmap(cache->executable, CACHE_SIZE);
+    free(cache);
+}
+
+void thunk_cache_clear(struct thunk_cache *cache)
+{
+    cache->used = 0;
+    memset(cache->hash, 0, sizeof cache->hash);
+}
+
+bool thunk_contains(const struct thunk_cache *cache, uintptr_t rip)
+{
+    return rip - (uintptr_t)cache->executable < CACHE_SIZE;
+}
+
+static uint32_t hash_code(const uint8_t *p, uint32_t n)
+{
+    uint32_t h = 2166136261u;
+
+    while (n--)
+        h = (h ^ *p++) * 16777619u;
+    return (h ^ h >> 15) & (HASH_SIZE - 1);
+}
+
+static const void *find(const struct thunk_cache *cache, uint32_t slot, const struct code *c)
+{
+    uint32_t len = (uint32_t)(c->p - c->buf);
+
+    for (uint32_t at = cache->hash[slot]; at;) {
+        const struct header *h = (const void *)(cache->writable + at - 1);
+
+        if (h->len == len && memcmp(h + 1, c->buf, len) == 0)
+            return cache->executable + at - 1 + sizeof *h;
+        at = h->next;
+    }
+    return NULL;
+}
+
+static const void *enter(struct thunk_cache *cache, uint32_t slot, const struct code *c)
+{
+    uint32_t len = (uint32_t)(c->p - c->buf);
+    struct header *h = (void *)(cache->writable + cache->used);
+    const void *code = cache->executable + cache->used + sizeof *h;
+
+    h->next = cache->hash[slot];
+    h->len = len;
+    memcpy(h + 1, c->buf, len);
+    cache->hash[slot] = cache->used + 1;
+    cache->used += (uint32_t)(sizeof *h + len + 15) & ~15u;
+    return code;
+}
+
+bool thunk_get(struct thunk_cache *cache, const struct decoded *decoded, const void **thunk)
+{
+    struct decoded d = *decoded;
+    struct code c;
+    uint32_t slot;
+
+    *thunk = NULL;
+    if (!emit_thunk(&c, &d))
+        return true;
+    slot = hash_code(c.buf, (uint32_t)(c.p - c.buf));
+    *thunk = find(cache, slot, &c);
+    if (*thunk)
+        return true;
+    if (cache->used + sizeof(struct header) + THUNK_MAX + 16 > CACHE_SIZE)
+        return false;
+    *thunk = enter(cache, slot, &c);
+    return true;
+}
