@@ -34,7 +34,7 @@ struct ps2_keyboard {
     uint8_t command; /* command that waits for its argument, or 0 */
     uint8_t scan_set;
     uint8_t leds, typematic;
-    uint8_t scanning; /* (flag) */
+    bool scanning;
 };
 
 struct ps2_mouse {
@@ -42,7 +42,7 @@ struct ps2_mouse {
     uint8_t command;
     uint8_t status; /* as the status request reports it */
     uint8_t resolution, rate;
-    uint8_t wrap; /* (flag) echo every byte */
+    bool wrap; /* echo every byte */
 };
 
 struct i8042 {
@@ -60,8 +60,9 @@ struct i8042 {
     uint8_t data;    /* the output buffer */
     uint8_t pending; /* controller command that waits for its argument, or 0 */
     uint8_t ram[32];
-    uint8_t reply, reply_status, has_reply; /* the controller's answer waits for the buffer */
-    uint8_t break_prefix;                   /* (flag) translation swallowed an F0h */
+    uint8_t reply, reply_status;
+    bool has_reply;    /* the controller's answer waits for the buffer */
+    bool break_prefix; /* translation swallowed an F0h */
     struct ps2_keyboard keyboard;
     struct ps2_mouse mouse;
     uint64_t pace_at; /* guest ns; for save and restore */

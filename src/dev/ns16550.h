@@ -37,9 +37,9 @@ struct ns16550 {
     /* registers */
     uint8_t ier, fcr, lcr, mcr, lsr, msr, scr;
     uint8_t dll, dlm;
-    uint8_t modem_lines;     /* what is at the pins: NS16550_CTS... */
-    uint8_t thre_pending;    /* (flag) the transmitter-empty interrupt is not yet acknowledged */
-    uint8_t timeout_pending; /* (flag) */
+    uint8_t modem_lines; /* what is at the pins: NS16550_CTS... */
+    bool thre_pending;   /* the transmitter-empty interrupt is not yet acknowledged */
+    bool timeout_pending;
 
     uint8_t rx[NS16550_FIFO_SIZE];
     uint8_t rx_head, rx_count;
