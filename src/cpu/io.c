@@ -195,7 +195,7 @@ static bool repeat(struct cpu *cpu, const struct insn *in, once_fn *once, uint16
             break;
     }
     if (count)
-        cpu->rip -= in->len;
+        cpu->rip = cpu_is_64bit(cpu) ? cpu->rip - in->len : (uint32_t)(cpu->rip - in->len);
     return true;
 }
 
