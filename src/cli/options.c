@@ -1,0 +1,465 @@
+/* options.c - parses the command line by a table: name, letter, argument, help, and who takes it.
+ *
+ * Understood are --name VALUE, --name=VALUE, -x VALUE, -xVALUE and -- (end of options). A name that
+ * doesn't exist is answered with the nearest one that does. A word that a later option would take
+ * is unknown until the option exists: nothing is accepted and ignored. */
+#include "cli/options.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct option {
+    char letter; /* 0: none */
+    const char *name;
+    const char *argument; /* NULL: takes none */
+    const char *help;
+    int (*take)(struct options *o, const char *value, struct err *err);
+};
+
+static int bad_value(struct err *err, const char *option, const char *value, const char *right)
+{
+    return err_set(err, -EINVAL, "--%s: '%s' is not %s", option, value, right);
+}
+
+/* --- values --- */
+
+static bool parse_number(const char *text, int base, uint64_t *value, const char **end)
+{
+    char *stop;
+
+    if (*text < '0' || *text > '9')
+        return false; /* no sign, no blank */
+    errno = 0;
+    *value = strtoull(text, &stop, base);
+    *end = stop;
+    return errno == 0;
+}
+
+bool options_parse_size(const char *text, uint64_t *bytes)
+{
+    static const char suffixes[] = "KMGT";
+    const char *end, *suffix;
+    unsigned shift = 0;
+
+    if (!parse_number(text, 10, bytes, &end))
+        return false;
+    if (*end) {
+        suffix = strchr(suffixes, *end & ~0x20); /* upper case */
+        if (!suffix || !*suffix || end[1])
+            return false;
+        shift = 10 * (unsigned)(suffix - suffixes + 1);
+    }
+    if (*bytes > UINT64_MAX >> shift)
+        return false;
+    *bytes <<= shift;
+    return true;
+}
+
+static int take_kernel(struct options *o, const char *value, struct err *err)
+{
+    (void)err;
+    o->kernel = value;
+    return 0;
+}
+
+static int take_initrd(struct options *o, const char *value, struct err *err)
+{
+    (void)err;
+    o->initrd = value;
+    return 0;
+}
+
+static int take_append(struct options *o, const char *value, struct err *err)
+{
+    (void)err;
+    o->append = value;
+    return 0;
+}
+
+static int take_memory(struct options *o, const char *value, struct err *err)
+{
+    if (!options_parse_size(value, &o->memory))
+        return bad_value(err, "memory", value,
+                         "a size: a number and K, M, G or T, for example 512M");
+    if (o->memory < MIB || o->memory & ~PAGE_MASK)
+        return bad_value(err, "memory", value,
+                         "at least 1M and a multiple of 4K (a number without a letter is bytes)");
+    o->memory_given = true;
+    return 0;
+}
+
+static int take_engine(struct options *o, const char *value, struct err *err)
+{
+    if (strcmp(value, "kvm") == 0 || strcmp(value, "translate") == 0)
+        return err_set(err, -EINVAL, "--engine: this build has no engine '%s', only 'interpret'",
+                       value);
+    if (strcmp(value, "auto") != 0 && strcmp(value, "interpret") != 0)
+        return bad_value(err, "engine", value, "an engine: auto or interpret");
+    o->engine = "interpret";
+    return 0;
+}
+
+static int take_cpu(struct options *o, const char *value, struct err *err)
+{
+    (void)err;
+    if (strcmp(value, "help") == 0)
+        o->command = COMMAND_CPU_HELP;
+    o->cpu = value;
+    return 0;
+}
+
+static int take_serial(struct options *o, const char *value, struct err *err)
+{
+    if (strcmp(value, "stdio") == 0) {
+        o->serial = SERIAL_STDIO;
+    } else if (strcmp(value, "none") == 0) {
+        o->serial = SERIAL_NONE;
+    } else if (strncmp(value, "file:", 5) == 0 && value[5]) {
+        o->serial = SERIAL_FILE;
+        o->serial_path = value + 5;
+    } else if (strncmp(value, "unix:", 5) == 0 && value[5]) {
+        o->serial = SERIAL_UNIX;
+        o->serial_path = value + 5;
+    } else {
+        return bad_value(err, "serial", value, "stdio, none, file:PATH or unix:PATH");
+    }
+    return 0;
+}
+
+static int take_time(struct options *o, const char *value, struct err *err)
+{
+    if (strcmp(value, "host") == 0)
+        o->time = CLOCK_HOST;
+    else if (strcmp(value, "virtual") == 0)
+        o->time = CLOCK_VIRTUAL;
+    else
+        return bad_value(err, "time", value, "host or virtual");
+    return 0;
+}
+
+static int take_debug_exit(struct options *o, const char *value, struct err *err)
+{
+    const char *end;
+    uint64_t port;
+
+    if (!parse_number(value, 0, &port, &end) || *end || port > 0xffff)
+        return bad_value(err, "debug-exit", value, "an I/O port: 0 to 0xffff, for example 0xf4");
+    o->debug_exit = (int)port;
+    return 0;
+}
+
+static int take_stats(struct options *o, const char *value, struct err *err)
+{
+    (void)value;
+    (void)err;
+    o->stats = true;
+    return 0;
+}
+
+static int take_trace(struct options *o, const char *value, struct err *err)
+{
+    (void)err;
+    if (strcmp(value, "help") == 0)
+        o->command = COMMAND_TRACE_HELP;
+    o->trace = value;
+    return 0;
+}
+
+static int take_trace_file(struct options *o, const char *value, struct err *err)
+{
+    (void)err;
+    o->trace_file = value;
+    return 0;
+}
+
+static int take_name(struct options *o, const char *value, struct err *err)
+{
+    if (!*value || strlen(value) > 64)
+        return bad_value(err, "name", value, "a name of 1 to 64 characters");
+    o->name = value;
+    return 0;
+}
+
+static int take_verbose(struct options *o, const char *value, struct err *err)
+{
+    (void)value;
+    (void)err;
+    o->verbose = true;
+    return 0;
+}
+
+static int take_max_instructions(struct options *o, const char *value, struct err *err)
+{
+    const char *end;
+
+    if (!parse_number(value, 10, &o->max_instructions, &end) || *end || !o->max_instructions)
+        return bad_value(err, "max-instructions", value, "a number of instructions above 0");
+    return 0;
+}
+
+static int take_save(struct options *o, const char *value, struct err *err)
+{
+    (void)err;
+    o->save = value;
+    return 0;
+}
+
+static int take_restore(struct options *o, const char *value, struct err *err)
+{
+    (void)err;
+    o->restore = value;
+    return 0;
+}
+
+static int take_help(struct options *o, const char *value, struct err *err)
+{
+    (void)value;
+    (void)err;
+    o->command = COMMAND_RUN_HELP;
+    return 0;
+}
+
+/* In the order of --help. */
+static const struct option table[] = {
+    {'k', "kernel", "FILE", "Linux kernel (bzImage) to start; without it the built-in guest",
+     take_kernel},
+    {'i', "initrd", "FILE", "initial RAM disk for the kernel", take_initrd},
+    {'a', "append", "STRING", "command line of the kernel", take_append},
+    {'m', "memory", "SIZE", "guest memory with K, M, G or T (default 512M)", take_memory},
+    {'e', "engine", "ENGINE", "auto or interpret (default auto)", take_engine},
+    {0, "cpu", "MODEL", "processor: MODEL[,+feature][,-feature]; 'help' lists them", take_cpu},
+    {0, "serial", "WHERE", "first serial port: stdio (default), none, file:PATH, unix:PATH",
+     take_serial},
+    {0, "time", "MODE", "host (default), or virtual: one ns an instruction, repeatable", take_time},
+    {0, "debug-exit", "PORT", "a guest's write of v to PORT ends with status (v << 1) | 1",
+     take_debug_exit},
+    {0, "stats", NULL, "print counts on standard error at the end", take_stats},
+    {0, "trace", "PATTERN,...", "print events that match; 'help' lists them", take_trace},
+    {0, "trace-file", "FILE", "where events go (default standard error)", take_trace_file},
+    {0, "max-instructions", "N", "end with status 5 after N instructions", take_max_instructions},
+    {0, "save", "FILE", "SIGUSR1 saves the machine to FILE and ends", take_save},
+    {0, "restore", "FILE", "go on with a machine that was saved", take_restore},
+    {0, "name", "NAME", "name of the machine", take_name},
+    {'v', "verbose", NULL, "say what is started and why it ended", take_verbose},
+    {'h', "help", NULL, "print this page", take_help},
+};
+
+/* --- the nearest name --- */
+
+static unsigned min3(unsigned a, unsigned b, unsigned c)
+{
+    unsigned m = a < b ? a : b;
+
+    return m < c ? m : c;
+}
+
+#define NAME_MAX_LENGTH 32
+
+/* Insertions, deletions and replacements that make `b` of `a` (Levenshtein). */
+static unsigned distance(const char *a, const char *b)
+{
+    unsigned row[NAME_MAX_LENGTH + 1];
+    size_t la = strlen(a), lb = strlen(b);
+
+    if (la > NAME_MAX_LENGTH || lb > NAME_MAX_LENGTH)
+        return UINT32_MAX;
+    for (unsigned j = 0; j <= lb; j++)
+        row[j] = j;
+    for (unsigned i = 1; i <= la; i++) {
+        unsigned diagonal = row[0];
+
+        row[0] = i;
+        for (unsigned j = 1; j <= lb; j++) {
+            unsigned above = row[j];
+
+            row[j] = min3(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
+            diagonal = above;
+        }
+    }
+    return row[lb];
+}
+
+/* Half of the letters may be wrong, or it begins the same way. NULL: nothing is near. */
+static const char *nearest(const char *name)
+{
+    const char *best = NULL;
+    unsigned best_distance = (unsigned)strlen(name) / 2 + 1;
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        unsigned d = distance(name, table[i].name);
+
+        if (strncmp(name, table[i].name, strlen(name)) == 0)
+            d = 0;
+        if (d < best_distance) {
+            best_distance = d;
+            best = table[i].name;
+        }
+    }
+    return best;
+}
+
+/* --- parsing --- */
+
+static int unknown_long(const char *name, size_t length, struct err *err)
+{
+    char copy[NAME_MAX_LENGTH + 1];
+    const char *near;
+
+    snprintf(copy, sizeof copy, "%.*s", (int)length, name);
+    near = *copy ? nearest(copy) : NULL;
+    if (near)
+        return err_set(err, -EINVAL, "unknown option --%s; did you mean --%s?", copy, near);
+    return err_set(err, -EINVAL, "unknown option --%s; 'doble run --help' lists the options", copy);
+}
+
+static const struct option *find_long(const char *name, size_t length)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+        if (strlen(table[i].name) == length && memcmp(table[i].name, name, length) == 0)
+            return &table[i];
+    return NULL;
+}
+
+static const struct option *find_letter(char letter)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+        if (table[i].letter == letter)
+            return &table[i];
+    return NULL;
+}
+
+/* Gives the option its value: the one attached to the word, or the next word. `*next` is the index
+ * of the next word and moves past one that was used. */
+static int take(struct options *o, const struct option *option, const char *attached, int argc,
+                char **argv, int *next, struct err *err)
+{
+    if (!option->argument) {
+        if (attached)
+            return err_set(err, -EINVAL, "--%s takes no value, but was given '%s'", option->name,
+                           attached);
+        return option->take(o, NULL, err);
+    }
+    if (!attached) {
+        if (*next >= argc)
+            return err_set(err, -EINVAL, "--%s needs a value: %s", option->name, option->argument);
+        attached = argv[(*next)++];
+    }
+    return option->take(o, attached, err);
+}
+
+static int parse_long(struct options *o, const char *word, int argc, char **argv, int *next,
+                      struct err *err)
+{
+    const char *name = word + 2;
+    size_t length = strcspn(name, "=");
+    const struct option *option = find_long(name, length);
+
+    if (!option)
+        return unknown_long(name, length, err);
+    return take(o, option, name[length] ? name + length + 1 : NULL, argc, argv, next, err);
+}
+
+static int parse_short(struct options *o, const char *word, int argc, char **argv, int *next,
+                       struct err *err)
+{
+    const struct option *option = find_letter(word[1]);
+
+    if (!option)
+        return err_set(err, -EINVAL, "unknown option -%c; 'doble run --help' lists the options",
+                       word[1]);
+    return take(o, option, word[2] ? word + 2 : NULL, argc, argv, next, err);
+}
+
+static int check_together(const struct options *o, struct err *err)
+{
+    if (o->initrd && !o->kernel)
+        return err_set(err, -EINVAL, "--initrd needs a --kernel to go with");
+    if (o->restore && o->memory_given)
+        return err_set(err, -EINVAL,
+                       "--memory and --restore: a saved machine has the memory it was saved with");
+    if (o->restore && o->cpu)
+        return err_set(err, -EINVAL,
+                       "--cpu and --restore: a saved machine has the CPU it was saved with");
+    return 0;
+}
+
+static int parse_run(struct options *o, int argc, char **argv, struct err *err)
+{
+    int next = 2;
+
+    o->command = COMMAND_RUN;
+    while (next < argc) {
+        const char *word = argv[next++];
+        int rc;
+
+        if (word[0] != '-' || !word[1] || strcmp(word, "--") == 0)
+            return err_set(err, -EINVAL,
+                           "'%s' is not an option, and 'doble run' takes nothing else", word);
+        if (word[1] == '-')
+            rc = parse_long(o, word, argc, argv, &next, err);
+        else
+            rc = parse_short(o, word, argc, argv, &next, err);
+        if (rc < 0)
+            return rc;
+        if (o->command != COMMAND_RUN)
+            return 0;
+    }
+    return check_together(o, err);
+}
+
+int options_parse(struct options *options, int argc, char **argv, struct err *err)
+{
+    *options = (struct options){
+        .memory = OPTIONS_DEFAULT_MEMORY, .engine = "interpret", .debug_exit = -1, .name = "doble"};
+    if (argc < 2)
+        return err_set(err, -EINVAL, "no command; try 'doble run', or 'doble --help'");
+    if (strcmp(argv[1], "run") == 0)
+        return parse_run(options, argc, argv, err);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+        options->command = COMMAND_HELP;
+    else if (strcmp(argv[1], "--version") == 0)
+        options->command = COMMAND_VERSION;
+    else
+        return err_set(err, -EINVAL, "unknown command '%s'; did you mean 'doble run'?", argv[1]);
+    return 0;
+}
+
+/* --- help --- */
+
+void options_print_help(FILE *out)
+{
+    fputs("Doble runs virtual machines.\n"
+          "\n"
+          "Usage: doble run [OPTIONS]    start a machine in this terminal\n"
+          "       doble run --help       its options\n"
+          "       doble --version        which version this is\n"
+          "\n"
+          "A lone 'doble run' starts the built-in guest. On a terminal, Ctrl-] q leaves.\n",
+          out);
+}
+
+static void print_option(const struct option *option, FILE *out)
+{
+    char left[64];
+
+    snprintf(left, sizeof left, option->letter ? "-%c, --%s %s" : "%c    --%s %s",
+             option->letter ? option->letter : ' ', option->name,
+             option->argument ? option->argument : "");
+    fprintf(out, "  %-26s  %s\n", left, option->help);
+}
+
+void options_print_run_help(FILE *out)
+{
+    fputs("Usage: doble run [OPTIONS]\n\n", out);
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+        print_option(&table[i], out);
+    fputs("\n"
+          "On a terminal: Ctrl-] q leaves, Ctrl-] ] sends Ctrl-], Ctrl-] h helps.\n"
+          "SIGTERM presses the power button; a second one ends the machine.\n"
+          "\n"
+          "Exit status: 0 the guest powered off; 2 usage; 3 an error of this host; 4 the guest\n"
+          "crashed beyond recovery; 5 --max-instructions; with --debug-exit, (v << 1) | 1.\n",
+          out);
+}

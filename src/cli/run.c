@@ -1,0 +1,282 @@
+/* run.c - from options to a machine and back to an exit status.
+ *
+ * Order matters: files are opened and the kernel is loaded while the terminal is still the user's
+ * and signals still kill. In vm_run() signals are blocked first, then the terminal becomes raw;
+ * when it returns the terminal is the user's again, so that every sentence is printed on a sane
+ * one. */
+#define _GNU_SOURCE
+#include "cli/run.h"
+
+#include "base/trace.h"
+#include "cli/builtin.h"
+#include "cli/terminal.h"
+#include "vm/signals.h"
+#include "vm/snapshot.h"
+#include "vm/stats.h"
+#include "vm/vm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Everything that run_machine() has to release. */
+struct session {
+    const struct options *options;
+    struct terminal terminal;
+    struct console console;
+    struct builtin builtin;
+    struct snapshot_info saved;
+    int restore_fd;
+    FILE *trace_file;
+    struct vm vm;
+};
+
+/* --- setting up --- */
+
+static int enable_patterns(const char *patterns, struct err *err)
+{
+    char *copy = strdup(patterns), *rest = copy, *pattern;
+    int rc = copy ? 0 : err_set(err, -ENOMEM, "out of memory");
+
+    while (rc == 0 && (pattern = strsep(&rest, ",")))
+        if (!trace_enable(pattern, true))
+            rc = err_set(err, -EINVAL,
+                         "--trace: no event matches '%s'; --trace help lists the events", pattern);
+    free(copy);
+    return rc;
+}
+
+static int start_trace(struct session *s, struct err *err)
+{
+    const struct options *o = s->options;
+
+    if (o->trace_file) {
+        s->trace_file = fopen(o->trace_file, "we");
+        if (!s->trace_file)
+            return err_set(err, -errno, "the trace file '%s' cannot be written: %s", o->trace_file,
+                           strerror(errno));
+        trace_set_file(s->trace_file);
+    }
+    return 0;
+}
+
+int run_check_names(const struct options *options, struct err *err)
+{
+    struct cpu_model *model = NULL;
+    int rc = options->trace ? enable_patterns(options->trace, err) : 0;
+
+    if (rc == 0)
+        rc = cpu_model_new(options->cpu, &model, err);
+    cpu_model_free(model);
+    return rc;
+}
+
+static size_t filter_keys(void *opaque, uint8_t *bytes, size_t count, bool *quit)
+{
+    return terminal_filter(opaque, bytes, count, quit);
+}
+
+static int open_console(struct session *s, struct err *err)
+{
+    const struct options *o = s->options;
+
+    switch (o->serial) {
+    case SERIAL_FILE: return console_init_file(&s->console, o->serial_path, err);
+    case SERIAL_UNIX: return console_init_unix(&s->console, o->serial_path, err);
+    case SERIAL_NONE: console_init_none(&s->console); return 0;
+    default: break;
+    }
+    s->console.filter = filter_keys;
+    return console_init_stdio(&s->console, isatty(STDIN_FILENO), err);
+}
+
+/* Without a serial port at the terminal nobody types there, and Ctrl-C is to work. */
+static int open_terminal(struct session *s, struct err *err)
+{
+    if (s->options->serial != SERIAL_STDIO)
+        return 0;
+    s->console.filter = filter_keys;
+    s->console.filter_opaque = &s->terminal;
+    return terminal_init(&s->terminal, err);
+}
+
+static int open_saved(struct session *s, struct err *err)
+{
+    const char *path = s->options->restore;
+    int rc;
+
+    s->restore_fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (s->restore_fd < 0)
+        return err_set(err, -errno, "the saved machine '%s' cannot be opened: %s", path,
+                       strerror(errno));
+    rc = snapshot_read_info(s->restore_fd, &s->saved, err);
+    if (rc < 0)
+        err_prefix(err, "%s", path);
+    return rc;
+}
+
+static void restore_terminal(void *opaque)
+{
+    terminal_restore(opaque);
+}
+
+static void raw_terminal(void *opaque)
+{
+    terminal_raw(opaque);
+}
+
+static struct vm_config make_config(struct session *s)
+{
+    const struct options *o = s->options;
+    struct vm_config c = {
+        .name = o->name,
+        .pc = {.memory = o->memory, .cpu = o->cpu, .time = o->time, .debug_exit = o->debug_exit},
+        .engine = engine_find(o->engine),
+        .kernel = o->kernel,
+        .initrd = o->initrd,
+        .append = o->append ? o->append : "",
+        .max_instructions = o->max_instructions,
+        .restored = o->restore != NULL,
+        .save = o->save,
+        .console = &s->console,
+        .terminal_restore = restore_terminal,
+        .terminal_raw = raw_terminal,
+        .terminal = &s->terminal,
+    };
+
+    if (o->restore) {
+        c.pc.memory = s->saved.memory;
+        c.pc.time = s->saved.time;
+        c.pc.cpu = s->saved.cpu;
+    } else if (!o->kernel) {
+        c.kernel = s->builtin.kernel;
+        c.initrd = s->builtin.initrd;
+        c.append = o->append ? o->append : builtin_append(isatty(STDIN_FILENO));
+    }
+    return c;
+}
+
+static int make_machine(struct session *s, struct err *err)
+{
+    struct vm_config config = make_config(s);
+    int rc;
+
+    if (!config.engine)
+        return err_set(err, -EINVAL, "this build has no engine '%s'", s->options->engine);
+    rc = vm_init(&s->vm, &config, err);
+    if (rc == 0 && s->options->restore) {
+        rc = vm_restore(&s->vm, s->restore_fd, err);
+        if (rc < 0) {
+            err_prefix(err, "%s", s->options->restore);
+            vm_free(&s->vm);
+        }
+    }
+    return rc;
+}
+
+static int set_up(struct session *s, struct err *err)
+{
+    const struct options *o = s->options;
+    int rc = open_console(s, err);
+
+    if (rc == 0)
+        rc = start_trace(s, err);
+    if (rc == 0 && o->restore)
+        rc = open_saved(s, err);
+    else if (rc == 0 && !o->kernel)
+        rc = builtin_find(&s->builtin, err);
+    if (rc == 0)
+        rc = open_terminal(s, err);
+    return rc == 0 ? make_machine(s, err) : rc;
+}
+
+static void tear_down(struct session *s)
+{
+    console_free(&s->console);
+    builtin_free(&s->builtin);
+    if (s->restore_fd >= 0)
+        close(s->restore_fd);
+    if (s->trace_file) {
+        trace_set_file(NULL);
+        fclose(s->trace_file);
+    }
+}
+
+/* --- the end --- */
+
+static int report_crash(struct vm *vm)
+{
+    fprintf(stderr, "doble: the guest crashed: a triple fault (an exception that could not be "
+                    "delivered, and neither could the double fault)\n");
+    cpu_dump(vm->pc.cpu, stderr);
+    return STATUS_CRASHED;
+}
+
+static int report_signal(struct vm *vm)
+{
+    fprintf(stderr, "doble: the machine was ended by %s\n", signals_name(vm->end_value));
+    return STATUS_SIGNAL + (int)vm->end_value;
+}
+
+static int report(struct vm *vm, bool verbose)
+{
+    switch (vm->end) {
+    case VM_CRASHED: return report_crash(vm);
+    case VM_KILLED: return report_signal(vm);
+    case VM_FAILED: fprintf(stderr, "doble: %s\n", vm->end_err.text); return STATUS_HOST_ERROR;
+    case VM_LIMIT:
+        fprintf(stderr, "doble: the machine reached its limit of instructions\n");
+        return STATUS_LIMIT;
+    default: break;
+    }
+    if (verbose)
+        fprintf(stderr, "doble: the machine '%s' %s\n", vm->config.name, vm_end_name(vm->end));
+    return vm->end == VM_DEBUG_EXIT ? (int)((vm->end_value << 1 | 1) & 0xff) : STATUS_POWERED_OFF;
+}
+
+static void announce(const struct session *s)
+{
+    const struct vm_config *c = &s->vm.config;
+
+    if (!s->options->verbose)
+        return;
+    fprintf(stderr, "doble: machine '%s': %llu MiB, engine %s, %s\n", c->name,
+            (unsigned long long)(c->pc.memory / MIB), c->engine->name,
+            s->options->restore ? s->options->restore : c->kernel);
+    if (s->terminal.is_terminal)
+        fprintf(stderr, "doble: Ctrl-] q leaves\n");
+}
+
+static int run(struct session *s)
+{
+    const struct options *o = s->options;
+    int status;
+
+    announce(s);
+    vm_run(&s->vm);
+    status = report(&s->vm, o->verbose);
+    if (o->stats)
+        vm_print_stats(&s->vm, stderr);
+    vm_free(&s->vm);
+    return status;
+}
+
+int run_machine(const struct options *options, struct err *err)
+{
+    struct session *s = calloc(1, sizeof *s);
+    int rc;
+
+    if (!s)
+        return err_set(err, -ENOMEM, "out of memory");
+    s->options = options;
+    s->restore_fd = -1;
+    rc = set_up(s, err);
+    if (rc == 0)
+        rc = run(s);
+    tear_down(s);
+    free(s);
+    return rc;
+}

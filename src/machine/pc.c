@@ -1,0 +1,392 @@
+/* pc.c - the motherboard: which chip is connected to what, as one list in order.
+ *
+ *     cpu/ ----------- engine/ (whoever executes)
+ *      |  ^ INTR (ATTN_INTR), NMI, SMI, INIT
+ *      |  |
+ *      | dev/lapic.c <---- messages (dev/apic_bus.c) ---- dev/ioapic.c <--- GSI 0..23
+ *      |  ^ LINT0                                                              ^
+ *      |  +------------------ INTR ---- dev/i8259.c <--- IRQ 0..15             |
+ *      |                                                   ^                   |
+ *      |                     every ISA line goes to both --+--- (IRQ 0: GSI 2)-+
+ *      |                                                   |                   |
+ *      |                                       IRQ 0, 8  dev/hpet.c            | FED00000h
+ *      |                                                   ^   +- GSI 20-23 ---+
+ *   bus/bus.c                                      0   dev/i8254.c        ports 40h-43h, 61h
+ *      |                                           1   dev/i8042.c (12)   60h, 64h  --> reset, A20
+ *      +-- mem/memory.c (RAM)                      4   dev/ns16550.c      3F8h      <-> serial line
+ *      +-- I/O ports and MMIO --> devices          8   dev/mc146818.c     70h, 71h
+ *                                                  9   dev/acpi_pm.c      600h      --> power off
+ *                                                  -   dev/reset_control.c (92h, CF9h --> reset)
+ *   bus/clock.c: time and timers of all            -   dev/debug_ports.c  80h, E9h, exit
+ *
+ * The firmware that a PC has is skipped when a Linux kernel is started directly; what it would have
+ * left behind (ACPI tables, the map of memory, interrupt controllers in virtual wire mode) is made
+ * by pc_boot_linux(). */
+#include "machine/pc.h"
+
+#include "cpu/tlb.h"
+#include "firmware/acpi_tables.h"
+#include "firmware/e820.h"
+#include "firmware/linux_boot.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define ELCR1 0x4d0 /* IRQ 0-7: edge or level; IRQ 8-15 is the next port */
+
+/* --- lines --- */
+
+/* An ISA interrupt: to the PIC pair, and to the IOAPIC, where the timer's is input 2 because
+ * input 0 is the PIC's (MADT: interrupt source override). */
+static void isa_irq(void *opaque, unsigned number, bool level)
+{
+    struct pc *pc = opaque;
+
+    i8259_set_irq(&pc->pic, number, level);
+    ioapic_set_irq(&pc->ioapic, number == 0 ? 2 : number, level);
+}
+
+static struct irq isa_line(struct pc *pc, unsigned number)
+{
+    return (struct irq){isa_irq, pc, number};
+}
+
+/* The keyboard controller and port 92h both drive the gate; the last one to move wins. */
+static void a20_gate(void *opaque, unsigned number, bool level)
+{
+    struct pc *pc = opaque;
+
+    (void)number;
+    if (pc->a20 == level)
+        return;
+    pc->a20 = level;
+    pc->mem.a20_mask = level ? UINT64_MAX : ~(UINT64_C(1) << 20);
+    tlb_flush_all(pc->cpu); /* the writer of the gate is this CPU, or it is parked */
+}
+
+/* The local APIC's outputs; `number` is the attention bit. A level for INTR, events for the rest.
+ */
+static void cpu_line(void *opaque, unsigned number, bool level)
+{
+    if (level)
+        cpu_signal(opaque, number);
+    else
+        cpu_unsignal(opaque, number);
+}
+
+static void request_reset(void *opaque)
+{
+    struct pc *pc = opaque;
+
+    pc->config.outside.reset(pc->config.outside.opaque);
+}
+
+static void request_power_off(void *opaque)
+{
+    struct pc *pc = opaque;
+
+    pc->config.outside.power_off(pc->config.outside.opaque);
+}
+
+static void debug_exit(void *opaque, uint32_t value)
+{
+    struct pc *pc = opaque;
+
+    pc->config.outside.debug_exit(pc->config.outside.opaque, value);
+}
+
+static void serial_tx(void *opaque, const uint8_t *bytes, size_t count)
+{
+    struct pc *pc = opaque;
+
+    pc->config.outside.serial_tx(pc->config.outside.opaque, bytes, count);
+}
+
+static void serial_ready(void *opaque)
+{
+    struct pc *pc = opaque;
+
+    pc->config.outside.serial_ready(pc->config.outside.opaque);
+}
+
+/* --- the parts, in the order in which they depend on each other --- */
+
+static int add_cpu(struct pc *pc, struct err *err)
+{
+    int rc = cpu_model_new(pc->config.cpu, &pc->model, err);
+
+    if (rc < 0)
+        return rc;
+    pc->cpu = cpu_new(&pc->mem, &pc->bus, &pc->clock, pc->model, 0);
+    if (!pc->cpu)
+        return err_set(err, -ENOMEM, "not enough memory for a CPU");
+    return 0;
+}
+
+static void add_local_apic(struct pc *pc)
+{
+    const struct lapic_wiring wiring = {
+        .clock = &pc->clock,
+        .bus = &pc->apic_bus,
+        .tsc_offset = &pc->cpu->tsc_offset,
+        .phys_bits = cpu_model_phys_bits(pc->model),
+        .intr = {cpu_line, pc->cpu, ATTN_INTR},
+        .nmi = {cpu_line, pc->cpu, ATTN_NMI},
+        .smi = {cpu_line, pc->cpu, ATTN_SMI},
+        .init = {cpu_line, pc->cpu, ATTN_INIT},
+        .pic_acknowledge = i8259_acknowledge,
+        .pic_opaque = &pc->pic,
+    };
+
+    apic_bus_init(&pc->apic_bus);
+    lapic_init(&pc->lapic, pc->cpu->index, &wiring);
+    apic_bus_add(&pc->apic_bus, &pc->lapic);
+    pc->cpu->apic = (struct cpu_apic){
+        .opaque = &pc->lapic,
+        .acknowledge = lapic_acknowledge,
+        .get_tpr = lapic_get_cr8,
+        .set_tpr = lapic_set_cr8,
+        .rdmsr = lapic_rdmsr,
+        .wrmsr = lapic_wrmsr,
+        .mmio_read = lapic_mmio_read,
+        .mmio_write = lapic_mmio_write,
+        .base = lapic_mmio_base,
+        .tsc_changed = lapic_tsc_changed,
+    };
+}
+
+static void add_interrupt_controllers(struct pc *pc)
+{
+    ioapic_init(&pc->ioapic, &pc->apic_bus);
+    ioapic_attach(&pc->ioapic, &pc->bus);
+    i8259_init(&pc->pic, (struct irq){lapic_set_lint, &pc->lapic, 0});
+    i8259_attach(&pc->pic, &pc->bus);
+}
+
+static void add_timers(struct pc *pc)
+{
+    const struct memory *mem = &pc->mem;
+
+    hpet_init(&pc->hpet, &pc->clock, (struct irq){ioapic_set_irq, &pc->ioapic, 0},
+              HPET_ROUTES_DEFAULT, isa_line(pc, 0), isa_line(pc, 8));
+    hpet_attach(&pc->hpet, &pc->bus);
+    i8254_init(&pc->pit, &pc->clock, (struct irq){hpet_legacy_input, &pc->hpet, 0});
+    i8254_attach(&pc->pit, &pc->bus);
+    mc146818_init(&pc->rtc, &pc->clock, (struct irq){hpet_legacy_input, &pc->hpet, 1},
+                  (struct irq){0}, mc146818_start_time(&pc->clock));
+    mc146818_attach(&pc->rtc, &pc->bus);
+    mc146818_describe_machine(&pc->rtc, mem->blocks[0].size,
+                              mem->block_count > 1 ? mem->blocks[1].size : 0, 1);
+}
+
+static void add_peripherals(struct pc *pc)
+{
+    const struct irq a20 = {a20_gate, pc, 0};
+
+    ns16550_init(&pc->com1, &pc->clock, isa_line(pc, 4));
+    pc->com1.tx = serial_tx;
+    pc->com1.can_receive = serial_ready;
+    pc->com1.opaque = pc;
+    ns16550_attach(&pc->com1, &pc->bus, "COM1", PC_COM1);
+
+    i8042_init(&pc->kbc, &pc->clock, isa_line(pc, 1), isa_line(pc, 12), a20);
+    pc->kbc.reset = request_reset;
+    pc->kbc.opaque = pc;
+    i8042_attach(&pc->kbc, &pc->bus);
+
+    reset_control_init(&pc->reset_control, a20);
+    pc->reset_control.reset = request_reset;
+    pc->reset_control.opaque = pc;
+    reset_control_attach(&pc->reset_control, &pc->bus);
+}
+
+static void add_power_and_debug(struct pc *pc)
+{
+    acpi_pm_init(&pc->pm, &pc->clock, isa_line(pc, PC_SCI), 32);
+    pc->pm.power_off = request_power_off;
+    pc->pm.opaque = pc;
+    acpi_pm_attach(&pc->pm, &pc->bus, PC_PM_BASE);
+
+    debug_ports_init(&pc->debug_ports, pc->config.debug_exit);
+    pc->debug_ports.exit = debug_exit;
+    pc->debug_ports.opaque = pc;
+    debug_ports_attach(&pc->debug_ports, &pc->bus);
+}
+
+/* --- state --- */
+
+static int board_loaded(void *object, struct err *err)
+{
+    struct pc *pc = object;
+    bool level = pc->a20;
+
+    (void)err;
+    pc->a20 = !level; /* the chips drove the gate when they were loaded, in their order */
+    a20_gate(pc, 0, level);
+    return 0;
+}
+
+static const struct field board_fields[] = {
+    FIELD(struct pc, a20),
+};
+
+static const struct state_desc board_state_desc = {
+    .name = "pc",
+    .version = 1,
+    .fields = board_fields,
+    .field_count = ARRAY_SIZE(board_fields),
+    .loaded = board_loaded,
+};
+
+/* Also the order in which `loaded` hooks run: interrupts flow from the end to the beginning. */
+static int list_states(struct pc *pc, struct err *err)
+{
+    struct state_list *list = pc->states = state_list_new();
+
+    if (!list)
+        return err_set(err, -ENOMEM, "not enough memory for the list of devices");
+    state_add(list, &cpu_state_desc, 0, pc->cpu);
+    state_add(list, &lapic_state_desc, 0, &pc->lapic);
+    state_add(list, &ioapic_state_desc, 0, &pc->ioapic);
+    state_add(list, &i8259_state_desc, 0, &pc->pic);
+    state_add(list, &i8254_state_desc, 0, &pc->pit);
+    state_add(list, &hpet_state_desc, 0, &pc->hpet);
+    state_add(list, &mc146818_state_desc, 0, &pc->rtc);
+    state_add(list, &ns16550_state_desc, 0, &pc->com1);
+    state_add(list, &i8042_state_desc, 0, &pc->kbc);
+    state_add(list, &acpi_pm_state_desc, 0, &pc->pm);
+    state_add(list, &reset_control_state_desc, 0, &pc->reset_control);
+    state_add(list, &debug_ports_state_desc, 0, &pc->debug_ports);
+    state_add(list, &board_state_desc, 0, pc);
+    return 0;
+}
+
+/* --- making, resetting, freeing --- */
+
+int pc_init(struct pc *pc, const struct pc_config *config, struct err *err)
+{
+    int rc;
+
+    memset(pc, 0, sizeof *pc);
+    pc->config = *config;
+    pc->a20 = true;
+    bus_init(&pc->bus);
+    clock_init(&pc->clock, config->time);
+    rc = memory_init(&pc->mem, config->memory, err);
+    if (rc == 0)
+        rc = add_cpu(pc, err);
+    if (rc < 0)
+        goto out;
+    add_local_apic(pc);
+    add_interrupt_controllers(pc);
+    add_timers(pc);
+    add_peripherals(pc);
+    add_power_and_debug(pc);
+    rc = list_states(pc, err);
+out:
+    if (rc < 0)
+        pc_free(pc);
+    return rc;
+}
+
+void pc_free(struct pc *pc)
+{
+    state_list_free(pc->states);
+    cpu_free(pc->cpu);
+    cpu_model_free(pc->model);
+    memory_free(&pc->mem);
+    bus_free(&pc->bus);
+}
+
+void pc_reset(struct pc *pc)
+{
+    bus_lock(&pc->bus);
+    cpu_reset(pc->cpu, false);
+    lapic_reset(&pc->lapic);
+    ioapic_reset(&pc->ioapic);
+    i8259_reset(&pc->pic);
+    i8254_reset(&pc->pit);
+    hpet_reset(&pc->hpet);
+    mc146818_reset(&pc->rtc);
+    ns16550_reset(&pc->com1);
+    i8042_reset(&pc->kbc);
+    acpi_pm_reset(&pc->pm);
+    reset_control_reset(&pc->reset_control);
+    debug_ports_reset(&pc->debug_ports);
+    bus_unlock(&pc->bus);
+}
+
+/* --- starting Linux --- */
+
+static int build_acpi(struct pc *pc, const struct e820_map *map, struct err *err)
+{
+    const struct e820_entry *tables = e820_find(map, E820_ACPI, 0);
+    const struct e820_entry *nvs = e820_find(map, E820_NVS, 0);
+    const struct acpi_config config = {
+        .cpus = 1,
+        .rsdp = ACPI_RSDP_ADDRESS,
+        .tables = tables->base,
+        .tables_size = tables->size,
+        .nvs = nvs->base,
+        .lapic = LAPIC_DEFAULT_BASE,
+        .ioapic = IOAPIC_BASE,
+        .ioapic_id = pc->ioapic.id,
+        .hpet = HPET_BASE,
+        .hpet_id = HPET_ID,
+        .pm_base = PC_PM_BASE,
+        .sci = PC_SCI,
+        .vga = false,
+    };
+
+    return acpi_tables_build(&pc->mem, &config, err);
+}
+
+/* What firmware does to the interrupt controllers: the PIC's interrupts pass through the local
+ * APIC, and the SCI is a level. */
+static void set_up_interrupts(struct pc *pc)
+{
+    bus_lock(&pc->bus);
+    lapic_set_virtual_wire(&pc->lapic);
+    bus_unlock(&pc->bus);
+    bus_pio_write(&pc->bus, ELCR1 + PC_SCI / 8, 1u << PC_SCI % 8, 1);
+}
+
+int pc_boot_linux(struct pc *pc, const char *kernel, const char *initrd, const char *cmdline,
+                  struct err *err)
+{
+    const struct memory *mem = &pc->mem;
+    struct e820_map map;
+    const struct linux_boot_config config = {kernel, initrd, cmdline, &map, ACPI_RSDP_ADDRESS};
+    struct boot_state start;
+    int rc =
+        e820_build(&map, mem->blocks[0].size, mem->block_count > 1 ? mem->blocks[1].size : 0, err);
+
+    if (rc == 0)
+        rc = build_acpi(pc, &map, err);
+    if (rc == 0)
+        rc = linux_boot_load(&pc->mem, &config, &start, err);
+    if (rc < 0)
+        return rc;
+    boot_state_apply(&start, pc->cpu);
+    set_up_interrupts(pc);
+    return 0;
+}
+
+/* --- while it runs --- */
+
+void pc_power_button(struct pc *pc)
+{
+    bus_lock(&pc->bus);
+    acpi_pm_power_button(&pc->pm);
+    bus_unlock(&pc->bus);
+}
+
+size_t pc_serial_receive(struct pc *pc, const uint8_t *bytes, size_t count)
+{
+    size_t taken;
+
+    bus_lock(&pc->bus);
+    taken = ns16550_receive(&pc->com1, bytes, count);
+    bus_unlock(&pc->bus);
+    return taken;
+}

@@ -1,0 +1,99 @@
+/* pc.h - the machine: a PC, its parts and how they are wired.
+ *
+ * The board owns memory, bus, clock, CPU and devices; it knows neither engines nor files of the
+ * user nor terminals. What leaves the machine (power going off, bytes on the serial line) are the
+ * calls of `struct pc_outside`, made with the bus lock held on the thread that ran the device.
+ *
+ * Functions are for the main thread; those that say so may be called while the machine runs. */
+#ifndef DOBLE_MACHINE_PC_H
+#define DOBLE_MACHINE_PC_H
+
+#include "base/state.h"
+#include "bus/bus.h"
+#include "bus/clock.h"
+#include "cpu/cpu.h"
+#include "cpu/cpuid.h"
+#include "dev/acpi_pm.h"
+#include "dev/apic_bus.h"
+#include "dev/debug_ports.h"
+#include "dev/hpet.h"
+#include "dev/i8042.h"
+#include "dev/i8254.h"
+#include "dev/i8259.h"
+#include "dev/ioapic.h"
+#include "dev/lapic.h"
+#include "dev/mc146818.h"
+#include "dev/ns16550.h"
+#include "dev/reset_control.h"
+#include "mem/memory.h"
+
+/* Addresses that the board chooses; the ACPI tables repeat them. */
+#define PC_COM1 0x3f8
+#define PC_PM_BASE 0x600
+#define PC_SCI 9 /* interrupt of ACPI: a level */
+
+/* What the machine does to the world. None may be NULL. */
+struct pc_outside {
+    void (*power_off)(void *opaque);
+    void (*reset)(void *opaque); /* wanted by the guest; done later with pc_reset() */
+    void (*debug_exit)(void *opaque, uint32_t value);
+    void (*serial_tx)(void *opaque, const uint8_t *bytes, size_t count);
+    void (*serial_ready)(void *opaque); /* pc_serial_receive() will take bytes again */
+    void *opaque;
+};
+
+struct pc_config {
+    uint64_t memory; /* bytes */
+    const char *cpu; /* model and features, as cpu_model_new() reads them; NULL: the default */
+    enum clock_mode time;
+    int debug_exit; /* port, or DEBUG_PORTS_NO_EXIT */
+    struct pc_outside outside;
+};
+
+struct pc {
+    struct pc_config config;
+    struct memory mem;
+    struct bus bus;
+    struct clock clock;
+    struct cpu_model *model;
+    struct cpu *cpu;
+    struct state_list *states;
+
+    struct apic_bus apic_bus;
+    struct lapic lapic;
+    struct ioapic ioapic;
+    struct i8259 pic;
+    struct i8254 pit;
+    struct hpet hpet;
+    struct mc146818 rtc;
+    struct ns16550 com1;
+    struct i8042 kbc;
+    struct acpi_pm pm;
+    struct reset_control reset_control;
+    struct debug_ports debug_ports;
+
+    bool a20; /* address line 20 is not masked */
+};
+
+/* Makes the machine in its power-on state, with guest time standing still at 0. On an error nothing
+ * is left. */
+int pc_init(struct pc *pc, const struct pc_config *config, struct err *err) MUST_USE;
+void pc_free(struct pc *pc);
+
+/* Everything back to power-on, but for RAM, and the time and memory of the RTC. The vCPU is parked.
+ */
+void pc_reset(struct pc *pc);
+
+/* Loads a Linux kernel (paths; initrd may be NULL) into a machine that was just made or reset, and
+ * does what firmware would have done before it. */
+int pc_boot_linux(struct pc *pc, const char *kernel, const char *initrd, const char *cmdline,
+                  struct err *err) MUST_USE;
+
+/* While the machine runs: */
+
+/* Presses the power button. */
+void pc_power_button(struct pc *pc);
+/* Bytes for the first serial port; returns how many it took. */
+size_t pc_serial_receive(struct pc *pc, const uint8_t *bytes, size_t count);
+
+#endif

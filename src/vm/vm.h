@@ -1,0 +1,86 @@
+/* vm.h - a virtual machine's life: it is made, runs, pauses, is reset, and ends.
+ *
+ * Two threads. The vCPU thread executes the guest through an engine and, with --time virtual, runs
+ * the timers. The main thread is in vm_run(): it sleeps in poll() and looks after signals, input,
+ * and with --time host the timers. Nothing polls: a halted vCPU sleeps on a condition variable
+ * until cpu_signal() wakes it.
+ *
+ * Locks, in the order in which they may be taken: the bus lock, the console's, vm->lock. */
+#ifndef DOBLE_VM_VM_H
+#define DOBLE_VM_VM_H
+
+#include "engine/engine.h"
+#include "machine/pc.h"
+#include "vm/console.h"
+
+/* Why a machine ended. */
+enum vm_end {
+    VM_RUNNING,
+    VM_POWERED_OFF, /* by the guest */
+    VM_DEBUG_EXIT,  /* the guest wrote vm->end_value to the debug port */
+    VM_CRASHED,     /* triple fault */
+    VM_LIMIT,       /* --max-instructions */
+    VM_QUIT,        /* the user left with Ctrl-] q */
+    VM_KILLED,      /* by signal vm->end_value */
+    VM_SAVED,       /* to config.save */
+    VM_FAILED,      /* an error of the host; the sentence is in vm->end_err */
+};
+
+struct vm_config {
+    const char *name;
+    struct pc_config pc; /* .outside is filled in by the vm */
+    const struct engine_ops *engine;
+    const char *kernel, *initrd, *append; /* what is started, and again after a reset */
+    bool restored; /* not started: the state comes from vm_restore(); kernel may be NULL */
+    uint64_t max_instructions; /* 0: no limit */
+    const char *save;          /* file that SIGUSR1 saves to; NULL: SIGUSR1 does nothing */
+    struct console *console;   /* at the other end of the first serial port */
+    /* The user's terminal: raw while the machine runs, but not while it is stopped by SIGTSTP. May
+     * be NULL. */
+    void (*terminal_restore)(void *opaque);
+    void (*terminal_raw)(void *opaque);
+    void *terminal;
+};
+
+struct vm {
+    struct vm_config config;
+    struct pc pc;
+    pthread_t vcpu;
+    int wake_fd;   /* eventfd: the main loop has something to look at */
+    int signal_fd; /* of signals.h */
+    unsigned terminate_requests;
+    _Atomic uint64_t sleep_until;   /* guest ns of the timer that the main loop sleeps for */
+    struct timespec started, ended; /* host time */
+
+    pthread_mutex_t lock;
+    pthread_cond_t wake;    /* the vCPU should look again */
+    pthread_cond_t stopped; /* the vCPU has parked */
+    /* under `lock`: */
+    unsigned pauses;   /* vm_pause() without vm_resume() */
+    bool output_full;  /* the console asked us to wait */
+    bool reset_wanted; /* the guest asked for a reset; the main thread makes it */
+    bool parked, vcpu_exists;
+    enum vm_end end;
+    uint32_t end_value;
+    struct err end_err;
+};
+
+/* Makes a machine and loads its kernel, if it has one. On an error nothing is left. */
+int vm_init(struct vm *vm, const struct vm_config *config, struct err *err) MUST_USE;
+void vm_free(struct vm *vm);
+
+/* Runs until the machine ends; returns vm->end. Main thread. */
+enum vm_end vm_run(struct vm *vm);
+
+/* Stops the vCPU between two instructions and waits for it, and stops guest time. Calls nest. Main
+ * thread; between the two the machine may be looked at and changed. */
+void vm_pause(struct vm *vm);
+void vm_resume(struct vm *vm);
+
+/* Ends the machine; the first reason counts. Any thread. */
+void vm_end(struct vm *vm, enum vm_end why, uint32_t value);
+
+/* The name of a reason, for --verbose: "powered off", ... */
+const char *vm_end_name(enum vm_end end);
+
+#endif
