@@ -2,7 +2,9 @@
 # `make test` runs all tests. README.md lists the other targets.
 
 BUILD ?= build
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 PREFIX ?= /usr/local
 VERSION := 0.1.0
 
