@@ -280,7 +280,7 @@ static bool debug_register(struct cpu *cpu, const struct insn *in, unsigned *dr)
 
 bool op_mov_from_dr(struct cpu *cpu, const struct insn *in)
 {
-    unsigned dr;
+    unsigned dr = 0;
 
     if (!debug_register(cpu, in, &dr))
         return false;
@@ -298,7 +298,7 @@ static void breakpoints_changed(struct cpu *cpu)
 bool op_mov_to_dr(struct cpu *cpu, const struct insn *in)
 {
     const uint64_t v = get_gpr(cpu, in->rm);
-    unsigned dr;
+    unsigned dr = 0;
 
     if (!debug_register(cpu, in, &dr))
         return false;
