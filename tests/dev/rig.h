@@ -17,7 +17,7 @@
 
 #include <stdlib.h>
 
-#define RIG_LINES 4
+#define RIG_LINES 32
 
 struct rig {
     struct bus bus;
