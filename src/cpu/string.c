@@ -383,7 +383,7 @@ static bool string_run(struct cpu *cpu, const struct insn *in, const struct stri
         ended = op->compares && !repeat_goes_on(in, cpu_status_flags(cpu) & FLAG_ZF);
     }
     if (done)
-        cpu->icount += done - 1; /* the engine counts the call as one */
+        cpu->icount += ok ? done - 1 : done; /* the engine counts a call without a fault as one */
     if (ok && !ended && done < count)
         put_back(cpu, in);
     return ok;
