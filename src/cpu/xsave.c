@@ -206,6 +206,12 @@ static bool mxcsr_is_valid(const struct cpu *cpu, uint32_t mxcsr)
     return !(mxcsr & ~cpu_model_mxcsr_mask(cpu->model));
 }
 
+/* The pointers are linear addresses: processors keep 57 bits of them and extend the sign. */
+static uint64_t canonical_pointer(uint64_t v)
+{
+    return (uint64_t)((int64_t)(v << 7) >> 7);
+}
+
 static void get_pointers(struct cpu *cpu, const struct area *area, bool wide)
 {
     uint64_t fip, fdp;
@@ -214,8 +220,8 @@ static void get_pointers(struct cpu *cpu, const struct area *area, bool wide)
     memcpy(&fip, area->legacy + FX_FIP, 8);
     memcpy(&fdp, area->legacy + FX_FDP, 8);
     cpu->x87_fop &= 0x7ff;
-    cpu->x87_fip = wide ? fip : (uint32_t)fip;
-    cpu->x87_fdp = wide ? fdp : (uint32_t)fdp;
+    cpu->x87_fip = wide ? canonical_pointer(fip) : (uint32_t)fip;
+    cpu->x87_fdp = wide ? canonical_pointer(fdp) : (uint32_t)fdp;
     cpu->x87_fcs = wide ? 0 : (uint16_t)(fip >> 32);
     cpu->x87_fds = wide ? 0 : (uint16_t)(fdp >> 32);
 }
