@@ -444,7 +444,7 @@ static void print_option(const struct option *option, FILE *out)
 {
     char left[64];
 
-    snprintf(left, sizeof left, option->letter ? "-%c, --%s %s" : "%c    --%s %s",
+    snprintf(left, sizeof left, option->letter ? "-%c, --%s %s" : "%c   --%s %s",
              option->letter ? option->letter : ' ', option->name,
              option->argument ? option->argument : "");
     fprintf(out, "  %-26s  %s\n", left, option->help);

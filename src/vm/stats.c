@@ -59,14 +59,14 @@ static double process_seconds(void)
 static void print_time(struct vm *vm, FILE *out)
 {
     const struct cpu *cpu = vm->pc.cpu;
-    double host = seconds_between(&vm->started, &vm->ended);
+    double host = seconds_between(&vm->started, &vm->ended), processor = process_seconds();
 
     line(out, "instructions", cpu->icount);
     fprintf(out, "%-28s %14.3f\n", "guest seconds", (double)clock_now(&vm->pc.clock) / 1e9);
     fprintf(out, "%-28s %14.3f\n", "host seconds", host);
-    fprintf(out, "%-28s %14.3f\n", "processor seconds", process_seconds());
-    fprintf(out, "%-28s %14.1f\n", "million instructions/s",
-            host > 0 ? (double)cpu->icount / host / 1e6 : 0.0);
+    fprintf(out, "%-28s %14.3f\n", "processor seconds", processor);
+    fprintf(out, "%-28s %14.1f\n", "million instr. / proc. s",
+            processor > 0 ? (double)cpu->icount / processor / 1e6 : 0.0);
 }
 
 static void print_traps(const struct cpu_stats *s, FILE *out)
@@ -141,6 +141,7 @@ static void print_memory(struct vm *vm, FILE *out)
     line(out, "guest memory, KiB", vm->pc.mem.size / KIB);
     line(out, "  of it touched, KiB", guest / KIB);
     line(out, "the monitor's own, KiB", all > guest ? (all - guest) / KIB : 0);
+    fprintf(out, "%-28s   %#" PRIx64 "\n", "hash of guest memory", memory_hash(&vm->pc.mem));
 }
 
 void vm_print_stats(struct vm *vm, FILE *out)
