@@ -56,8 +56,9 @@ static inline void bus_unlock(struct bus *bus)
     pthread_mutex_unlock(&bus->lock);
 }
 
-/* Register a range of ports or of guest-physical addresses; a later range hides an earlier one where
- * they overlap. Return the range, which stays valid as long as the bus. Before the machine runs. */
+/* Register a range of ports or of guest-physical addresses; a later range hides an earlier one
+ * where they overlap. Return the range, which stays valid as long as the bus. Before the machine
+ * runs. */
 struct io_range *bus_add_pio(struct bus *bus, const char *name, uint16_t base, unsigned count,
                              const struct io_ops *ops, void *opaque);
 struct io_range *bus_add_mmio(struct bus *bus, const char *name, gpa_t base, uint64_t size,

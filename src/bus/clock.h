@@ -1,8 +1,8 @@
 /* clock.h - guest time, and the timers that devices set on it.
  *
  * Guest time is nanoseconds since the machine was switched on. With --time host it follows the
- * host's CLOCK_MONOTONIC, and stands still while the VM is paused; the TSC is the host's TSC plus an
- * offset. With --time virtual it follows the number of instructions executed: one instruction is
+ * host's CLOCK_MONOTONIC, and stands still while the VM is paused; the TSC is the host's TSC plus
+ * an offset. With --time virtual it follows the number of instructions executed: one instruction is
  * one nanosecond and one TSC tick, so timers fire at exact instruction counts.
  *
  * All functions are called with the bus lock held, except clock_now() and clock_tsc(), which any
@@ -29,12 +29,12 @@ struct timer {
 
 struct clock {
     enum clock_mode mode;
-    uint64_t offset_ns;       /* host mode: guest ns = monotonic - offset */
-    uint64_t stopped_at;      /* host mode: guest ns at which the clock was stopped */
-    uint64_t stopped_tsc;     /* host mode: guest TSC at which the clock was stopped */
+    uint64_t offset_ns;   /* host mode: guest ns = monotonic - offset */
+    uint64_t stopped_at;  /* host mode: guest ns at which the clock was stopped */
+    uint64_t stopped_tsc; /* host mode: guest TSC at which the clock was stopped */
     bool stopped;
-    uint64_t tsc_khz;         /* frequency of the guest's TSC */
-    uint64_t tsc_offset;      /* guest TSC = host TSC (virtual mode: virtual_ns) + offset */
+    uint64_t tsc_khz;            /* frequency of the guest's TSC */
+    uint64_t tsc_offset;         /* guest TSC = host TSC (virtual mode: virtual_ns) + offset */
     _Atomic uint64_t virtual_ns; /* virtual mode: written by the vCPU thread */
     struct timer *timers;
     void (*changed)(void *opaque); /* the first deadline is earlier now: wake whoever sleeps */
