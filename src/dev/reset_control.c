@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#define CF9_OFFSET 1 /* in the range, which begins at CF8h */
 #define CF9_RST_CPU 0x04u
 #define CF9_KEEP 0x0eu
 
@@ -17,12 +18,18 @@ static void request_reset(struct reset_control *rc)
         rc->reset(rc->opaque);
 }
 
+/* Only a byte access to CF9h itself is ours. Wider ones around it are PCI's configuration address
+ * (CF8h), whose second byte must not reset the machine. */
+static bool is_cf9(uint64_t offset, unsigned size)
+{
+    return offset == CF9_OFFSET && size == 1;
+}
+
 static uint64_t cf9_read(void *opaque, uint64_t offset, unsigned size)
 {
     const struct reset_control *rc = opaque;
 
-    (void)offset, (void)size;
-    return rc->cf9;
+    return is_cf9(offset, size) ? rc->cf9 : UINT64_MAX;
 }
 
 static void cf9_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
@@ -30,7 +37,8 @@ static void cf9_write(void *opaque, uint64_t offset, uint64_t value, unsigned si
     struct reset_control *rc = opaque;
     bool rise = (value & CF9_RST_CPU) && !(rc->cf9 & CF9_RST_CPU);
 
-    (void)offset, (void)size;
+    if (!is_cf9(offset, size))
+        return;
     trace_reset_control_write(0xcf9, (unsigned)value);
     rc->cf9 = value & CF9_KEEP;
     if (rise)
@@ -74,10 +82,11 @@ void reset_control_reset(struct reset_control *rc)
 
 void reset_control_attach(struct reset_control *rc, struct bus *bus)
 {
-    static const struct io_ops cf9 = {.read = cf9_read, .write = cf9_write};
+    static const struct io_ops cf9 = {
+        .read = cf9_read, .write = cf9_write, .min_size = 1, .max_size = 4};
     static const struct io_ops port92 = {.read = port92_read, .write = port92_write};
 
-    bus_add_pio(bus, "reset_control", 0xcf9, 1, &cf9, rc);
+    bus_add_pio(bus, "reset_control", 0xcf8, 4, &cf9, rc);
     bus_add_pio(bus, "port92", 0x92, 1, &port92, rc);
 }
 

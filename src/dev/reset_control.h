@@ -1,6 +1,7 @@
 /* reset_control.h - the reset control register of Intel's south bridges, and system control port A.
  *
  *   CF9h   bit 1 SYS_RST: hard reset, else soft    bit 2 RST_CPU: a rise resets   (PIIX3 4.2.3.1)
+ *          a byte only: wider accesses from CF8h on are PCI configuration addresses, and ignored
  *   92h    bit 0: a rise resets the processor      bit 1: A20 is not masked       (PS/2)
  *
  * Resets go to the callback, which does what it does later, outside the access.

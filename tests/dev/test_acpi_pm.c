@@ -193,6 +193,8 @@ static void resets(void **state)
     assert_int_equal(f->resets, 1);
     assert_int_equal(rig_in(f->rig, 0xcf9), 0x06);
     reset_control_reset(&f->rc);
+    bus_pio_write(&f->rig->bus, 0xcf8, 0x80000600, 4); /* a PCI configuration address */
+    assert_int_equal(f->resets, 1);
     assert_int_equal(rig_in(f->rig, 0xcf9), 0);
     assert_int_equal(rig_in(f->rig, 0x92), 0x02);
     rig_out(f->rig, 0x92, 0x00);
