@@ -126,12 +126,26 @@ static void note_register(struct decoded *d, const ZydisDecodedOperand *op)
         d->in.reg = (uint8_t)segment_number(op->reg.value);
 }
 
+/* Strings, XLAT and masked moves: only the segment, which a prefix can change, has to be known. The
+ * other hidden operands are ES:rDI of strings and the stack. */
+static void note_hidden_memory(struct decoded *d, const ZydisDecodedOperand *op)
+{
+    uint8_t base = address_register(op->mem.base);
+    bool masked = d->zi.meta.category != ZYDIS_CATEGORY_STRINGOP &&
+                  d->zi.meta.category != ZYDIS_CATEGORY_IOSTRINGOP;
+
+    if (base == RSI || base == RBX || (base == RDI && masked))
+        d->in.seg = (uint8_t)segment_number(op->mem.segment);
+}
+
 static void note_memory(struct decoded *d, const ZydisDecodedOperand *op)
 {
     struct insn *in = &d->in;
 
-    if (op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN)
-        return; /* the stack */
+    if (op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN) {
+        note_hidden_memory(d, op);
+        return;
+    }
     if (in->flags & INSN_MEM)
         return; /* strings: the first one counts; helpers know the other */
     in->flags |= INSN_MEM;
@@ -307,7 +321,7 @@ static void refine_bit_row(struct decoded *d)
 static bool row_fits_mode(const struct cpu *cpu, const struct decoded *d)
 {
     bool needs_protected =
-        (d->row->flags & ROW_NO_PROTECTED) || d->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+        (d->row->flags & ROW_PROTECTED) || d->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
 
     return (cpu->mode & MODE_PROTECTED) || !needs_protected;
 }
@@ -328,6 +342,7 @@ static void describe(const struct cpu *cpu, struct decoded *d)
     note_sizes(d);
     note_prefixes(d);
     note_numbers(d);
+    d->in.flags |= d->row->flags & ROW_MXCSR ? INSN_MXCSR : 0;
     d->unit = unit_of(d);
     d->uses_mxcsr = uses_mxcsr(&d->zi);
 }

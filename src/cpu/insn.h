@@ -20,6 +20,7 @@ enum insn_flag {
     INSN_HIGH_RM = 1 << 5,  /* byte register `rm` is AH..DH */
     INSN_REX_W = 1 << 6,
     INSN_VEX_L = 1 << 7,   /* 256 bits */
+    INSN_MXCSR = 1 << 9,   /* helper: reads or writes cpu->mxcsr */
     INSN_FROM_BLOCK = 1 << 8, /* engine: a branch whose `imm` counts from the start of the block */
 };
 

@@ -118,9 +118,10 @@ static const struct set_row sets[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
 #define HELP0(m, fn) [ZYDIS_MNEMONIC_##m] = {CLASS_HELPER, ROW_SIZE_OP0, fn}
 #define ENDS(m, fn) [ZYDIS_MNEMONIC_##m] = {CLASS_HELPER, ROW_ENDS_BLOCK, fn}
 #define ENDSP(m, fn)                                                                               \
-    [ZYDIS_MNEMONIC_##m] = {CLASS_HELPER, ROW_ENDS_BLOCK | ROW_NO_PROTECTED, fn}
+    [ZYDIS_MNEMONIC_##m] = {CLASS_HELPER, ROW_ENDS_BLOCK | ROW_PROTECTED, fn}
 #define ENDS0(m, fn) [ZYDIS_MNEMONIC_##m] = {CLASS_HELPER, ROW_ENDS_BLOCK | ROW_SIZE_OP0, fn}
 #define ENDS1(m, fn) [ZYDIS_MNEMONIC_##m] = {CLASS_HELPER, ROW_ENDS_BLOCK | ROW_SIZE_OP1, fn}
+#define HELPX(m, fn) [ZYDIS_MNEMONIC_##m] = {CLASS_HELPER, ROW_MXCSR, fn}
 #define MOVE(m) [ZYDIS_MNEMONIC_##m] = {CLASS_MOV, ROW_SIZE_OP0, NULL}
 #define STACK(m, fn) [ZYDIS_MNEMONIC_##m] = {CLASS_MOV, 0, fn}
 #define BRANCH(m) [ZYDIS_MNEMONIC_##m] = {CLASS_BRANCH, ROW_ENDS_BLOCK, NULL}
@@ -204,13 +205,13 @@ static const struct insn_row rows[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     HELP(XGETBV, op_xgetbv), ENDS(XSETBV, op_xsetbv),
 
     /* vector and x87 state */
-    HELP(FXSAVE, op_fxsave), HELP(FXSAVE64, op_fxsave), HELP(FXRSTOR, op_fxrstor),
-    HELP(FXRSTOR64, op_fxrstor), HELP(XSAVE, op_xsave), HELP(XSAVE64, op_xsave),
-    HELP(XSAVEC, op_xsavec), HELP(XSAVEC64, op_xsavec), HELP(XSAVEOPT, op_xsaveopt),
-    HELP(XSAVEOPT64, op_xsaveopt), HELP(XSAVES, op_xsaves), HELP(XSAVES64, op_xsaves),
-    HELP(XRSTOR, op_xrstor), HELP(XRSTOR64, op_xrstor), HELP(XRSTORS, op_xrstors),
-    HELP(XRSTORS64, op_xrstors), HELP(LDMXCSR, op_ldmxcsr), HELP(STMXCSR, op_stmxcsr),
-    HELP(VLDMXCSR, op_ldmxcsr), HELP(VSTMXCSR, op_stmxcsr),
+    HELPX(FXSAVE, op_fxsave), HELPX(FXSAVE64, op_fxsave), HELPX(FXRSTOR, op_fxrstor),
+    HELPX(FXRSTOR64, op_fxrstor), HELPX(XSAVE, op_xsave), HELPX(XSAVE64, op_xsave),
+    HELPX(XSAVEC, op_xsavec), HELPX(XSAVEC64, op_xsavec), HELPX(XSAVEOPT, op_xsaveopt),
+    HELPX(XSAVEOPT64, op_xsaveopt), HELPX(XSAVES, op_xsaves), HELPX(XSAVES64, op_xsaves),
+    HELPX(XRSTOR, op_xrstor), HELPX(XRSTOR64, op_xrstor), HELPX(XRSTORS, op_xrstors),
+    HELPX(XRSTORS64, op_xrstors), HELPX(LDMXCSR, op_ldmxcsr), HELPX(STMXCSR, op_stmxcsr),
+    HELPX(VLDMXCSR, op_ldmxcsr), HELPX(VSTMXCSR, op_stmxcsr),
     HELP(FNSTENV, op_fnstenv), HELP(FLDENV, op_fldenv), HELP(FNSAVE, op_fnsave),
     HELP(FRSTOR, op_frstor), HELP(FWAIT, op_wait), HELP(FNINIT, op_fninit), X87CTL(FNCLEX),
     X87CTL(FLDCW), X87CTL(FNSTCW), X87CTL(FNSTSW), X87CTL(FDISI8087_NOP), X87CTL(FENI8087_NOP),

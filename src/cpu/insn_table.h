@@ -25,7 +25,8 @@ enum row_flag {
     ROW_X87_CONTROL = 1 << 3,  /* x87 instruction that leaves FIP, FDP and FOP alone */
     ROW_AVX = 1 << 4,          /* needs AVX enabled although no operand says so */
     ROW_MMX = 1 << 5,          /* needs MMX enabled although no operand says so */
-    ROW_NO_PROTECTED = 1 << 6, /* #UD outside protected mode */
+    ROW_PROTECTED = 1 << 6, /* #UD outside protected mode */
+    ROW_MXCSR = 1 << 7,     /* a helper that reads or writes cpu->mxcsr */
 };
 
 struct insn_row {

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define ARENA_SIZE (4u * 1024 * 1024)
+#define ARENA_SIZE (8u * 1024 * 1024)
 #define HASH_BITS 14
 #define PAGE_HASH_BITS 12
 #define BLOCK_BYTES(n) (sizeof(struct block) + (n) * sizeof(struct insn))
@@ -115,16 +115,21 @@ static void clear_page_flags(struct cpu *cpu)
     }
 }
 
-void interpreter_flush(struct cpu *cpu)
+static void drop_blocks(struct cpu *cpu)
 {
     struct interpreter *it = interp_of(cpu);
 
     memset(it->hash, 0, sizeof(*it->hash) << HASH_BITS);
     memset(it->jumps, 0, sizeof(*it->jumps) << JUMP_BITS);
     clear_page_flags(cpu);
-    thunk_cache_clear(it->thunks);
     it->arena_used = 0;
     atomic_fetch_or(&cpu->attention, ATTN_CODE);
+}
+
+void interpreter_flush(struct cpu *cpu)
+{
+    drop_blocks(cpu);
+    thunk_cache_clear(interp_of(cpu)->thunks);
 }
 
 /* --- making blocks --- */
@@ -266,7 +271,7 @@ static bool decode_crossing(struct cpu *cpu, struct block *b, struct fetch *f)
         return false;
     result = add_insn(cpu, b, f->bytes, f->avail);
     if (result == ADD_FULL)
-        interp_of(cpu)->arena_full = true;
+        interp_of(cpu)->thunks_full = true;
     return result != ADD_FULL;
 }
 
@@ -294,7 +299,7 @@ static bool decode_block(struct cpu *cpu, struct block *b, struct fetch *f, unsi
         }
     }
     if (result == ADD_FULL) {
-        interp_of(cpu)->arena_full = true;
+        interp_of(cpu)->thunks_full = true;
         return false;
     }
     if (result == ADD_CROSSES && b->count == 0 && !decode_crossing(cpu, b, f))
@@ -396,10 +401,11 @@ static void flush_if_full(struct cpu *cpu)
 {
     struct interpreter *it = interp_of(cpu);
 
-    if (it->arena_full) {
-        it->arena_full = false;
+    if (it->thunks_full)
         interpreter_flush(cpu);
-    }
+    else if (it->arena_full)
+        drop_blocks(cpu);
+    it->thunks_full = it->arena_full = false;
 }
 
 /* A block was asked for and not found in the jump cache. */

@@ -43,7 +43,7 @@ struct interpreter {
     struct block **pages; /* by page: blocks that have bytes there */
     struct jump_entry *jumps;
     struct block *once; /* a block that is not in the cache: single steps, code outside RAM */
-    bool arena_full;
+    bool arena_full, thunks_full; /* to be emptied before the next block is made */
 };
 
 int interpreter_new(struct cpu *cpu, struct err *err);

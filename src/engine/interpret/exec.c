@@ -16,6 +16,17 @@ void exec_return(struct cpu *cpu, const struct insn *in)
     (void)in;
 }
 
+/* While the engine runs, the guest's MXCSR is in the processor. */
+static bool call_with_mxcsr(struct cpu *cpu, const struct insn *in)
+{
+    bool ok;
+
+    cpu->mxcsr = __builtin_ia32_stmxcsr();
+    ok = in->helper(cpu, in);
+    __builtin_ia32_ldmxcsr(cpu->mxcsr);
+    return ok;
+}
+
 /* Calls the helper with rip and icount as helpers expect them; on false the block has been left. */
 static bool call_helper(struct cpu *cpu, const struct insn *in)
 {
@@ -25,7 +36,7 @@ static bool call_helper(struct cpu *cpu, const struct insn *in)
     cpu->icount += in->index_in_block;
     cpu->stats.helpers++;
     cpu_publish_time(cpu);
-    if (likely(in->helper(cpu, in)))
+    if (likely(in->flags & INSN_MXCSR ? call_with_mxcsr(cpu, in) : in->helper(cpu, in)))
         return true;
     cpu->rip = start;
     cpu->rip = rip_plus(cpu, in->end - in->len);

@@ -29,14 +29,6 @@ static bool record(struct cpu *cpu, const mcontext_t *m)
     }
 }
 
-/* The guest's MXCSR was loaded; its sticky flags have been set by the exception. */
-static void take_mxcsr(struct cpu *cpu, const mcontext_t *m)
-{
-    if (m->gregs[REG_TRAPNO] != EXC_XM)
-        return;
-    cpu->mxcsr = m->fpregs->mxcsr;
-}
-
 static void handle(int sig, siginfo_t *info, void *context)
 {
     mcontext_t *m = &((ucontext_t *)context)->uc_mcontext;
@@ -48,8 +40,6 @@ static void handle(int sig, siginfo_t *info, void *context)
         signal(sig, SIG_DFL); /* happens again on return, and ends the process */
         return;
     }
-    take_mxcsr(cpu, m);
-    m->fpregs->mxcsr = cpu->host_mxcsr;
     m->gregs[REG_RIP] = (greg_t)exec_native_fault; /* RDI and RSI are cpu and in */
 }
 

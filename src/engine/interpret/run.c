@@ -146,8 +146,22 @@ static void execute_block(struct cpu *cpu)
         cpu_deliver_exception(cpu);
 }
 
+/* Between enter() and leave() the guest's MXCSR is in the processor. */
+static void enter(struct cpu *cpu)
+{
+    fault_set_cpu(cpu);
+    __builtin_ia32_ldmxcsr(cpu->mxcsr);
+}
+
 static void leave(struct cpu *cpu)
 {
+    cpu->mxcsr = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(cpu->host_mxcsr);
+    if (__builtin_cpu_supports("avx"))
+        __asm__ volatile("vzeroupper" ::
+                             : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+                               "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
+                               "xmm15");
     cpu_x87_sync(cpu);
     fault_set_cpu(NULL);
     cpu_publish_time(cpu);
@@ -157,7 +171,7 @@ static enum cpu_exit interpret_run(struct cpu *cpu)
 {
     enum cpu_exit exit = EXIT_STOPPED;
 
-    fault_set_cpu(cpu);
+    enter(cpu);
     for (;;) {
         if (unlikely(cpu->activity != CPU_ACTIVE)) {
             if (!idle(cpu, &exit))
@@ -184,7 +198,7 @@ static enum cpu_exit interpret_step(struct cpu *cpu)
 {
     enum cpu_exit exit = EXIT_STEPPED;
 
-    fault_set_cpu(cpu);
+    enter(cpu);
     if (cpu->activity != CPU_ACTIVE) {
         if (idle(cpu, &exit))
             exit = EXIT_STEPPED;

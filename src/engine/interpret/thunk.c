@@ -357,8 +357,6 @@ static void emit_loads(struct code *c, bool avx)
     for (unsigned v = 0; v < 16; v++)
         if (d->vec_used & 1u << v)
             move_vec(c, avx, false, v);
-    if (d->uses_mxcsr)
-        op_cpu(c, 0, false, 0x0fae, 2, offsetof(struct cpu, mxcsr)); /* ldmxcsr */
 }
 
 static void emit_stores(struct code *c, bool avx)
@@ -373,12 +371,6 @@ static void emit_stores(struct code *c, bool avx)
     for (unsigned v = 0; v < 16; v++)
         if (d->vec_written & 1u << v)
             move_vec(c, avx, true, v);
-    if (d->uses_mxcsr) {
-        op_cpu(c, 0, false, 0x0fae, 3, offsetof(struct cpu, mxcsr)); /* stmxcsr */
-        op_cpu(c, 0, false, 0x0fae, 2, offsetof(struct cpu, host_mxcsr));
-    }
-    if (d->vec_used && avx)
-        bytes(c, "\xc5\xf8\x77", 3); /* vzeroupper */
 }
 
 /* VZEROUPPER and VZEROALL name no registers: they touch all of them. */

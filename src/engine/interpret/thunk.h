@@ -13,6 +13,9 @@
  * ones (RAX, RCX, RDX) keep their own. Code is shared between all instructions for which it would
  * be the same.
  *
+ * While an engine runs, MXCSR is the guest's (C code does no floating point), and the upper halves
+ * of the host's YMM registers hold rubbish.
+ *
  * The cache is mapped twice, once writable and once executable (W^X). One per engine; vCPU thread.
  */
 #ifndef DOBLE_ENGINE_INTERPRET_THUNK_H
