@@ -4,7 +4,7 @@
  *
  * Every feature that Doble implements has a row and no other: a feature without a row is never
  * advertised and its instructions give #UD. Names are those of Linux' /proc/cpuinfo. The kind says
- * who does the work (FEATURE_kind of enum cpu_feature_kind):
+ * who does the work (FEATURE_kind of enum cpu_feature_kind in model.h):
  *   NATIVE    the instruction runs on the host's processor, which must have it
  *   EMULATED  Doble does it in C; model "host" follows the host, others can have it by +feature
  *   MACHINE   a property of the virtual machine itself; every model has it
@@ -65,7 +65,7 @@ FEATURE(BMI1, "bmi1", 7, 0, REG_EBX, 3, NATIVE)
 FEATURE(AVX2, "avx2", 7, 0, REG_EBX, 5, NATIVE)
 FEATURE(SMEP, "smep", 7, 0, REG_EBX, 7, EMULATED)
 FEATURE(BMI2, "bmi2", 7, 0, REG_EBX, 8, NATIVE)
-FEATURE(ERMS, "erms", 7, 0, REG_EBX, 9, EMULATED)
+FEATURE(ERMS, "erms", 7, 0, REG_EBX, 9, MACHINE)
 FEATURE(INVPCID, "invpcid", 7, 0, REG_EBX, 10, EMULATED)
 FEATURE(RDSEED, "rdseed", 7, 0, REG_EBX, 18, EMULATED)
 FEATURE(ADX, "adx", 7, 0, REG_EBX, 19, NATIVE)
@@ -81,7 +81,7 @@ FEATURE(LA57, "la57", 7, 0, REG_ECX, 16, EMULATED)
 FEATURE(RDPID, "rdpid", 7, 0, REG_ECX, 22, EMULATED)
 FEATURE(MOVDIRI, "movdiri", 7, 0, REG_ECX, 27, NATIVE)
 FEATURE(MOVDIR64B, "movdir64b", 7, 0, REG_ECX, 28, NATIVE)
-FEATURE(FSRM, "fsrm", 7, 0, REG_EDX, 4, EMULATED)
+FEATURE(FSRM, "fsrm", 7, 0, REG_EDX, 4, MACHINE)
 FEATURE(SPEC_CTRL, "spec_ctrl", 7, 0, REG_EDX, 26, MACHINE)
 FEATURE(INTEL_STIBP, "intel_stibp", 7, 0, REG_EDX, 27, MACHINE)
 FEATURE(ARCH_CAPABILITIES, "arch_capabilities", 7, 0, REG_EDX, 29, MACHINE)
