@@ -83,9 +83,13 @@ static int take_memory(struct options *o, const char *value, struct err *err)
     if (!options_parse_size(value, &o->memory))
         return bad_value(err, "memory", value,
                          "a size: a number and K, M, G or T, for example 512M");
-    if (o->memory < MIB || o->memory & ~PAGE_MASK)
-        return bad_value(err, "memory", value,
-                         "at least 1M and a multiple of 4K (a number without a letter is bytes)");
+    if (o->memory < MIB)
+        return err_set(err, -EINVAL,
+                       "--memory: %" PRIu64 " bytes are too few for a machine; give at least 1M, "
+                       "with a letter: K, M, G or T",
+                       o->memory);
+    if (o->memory & ~PAGE_MASK)
+        return bad_value(err, "memory", value, "a multiple of 4K");
     o->memory_given = true;
     return 0;
 }
