@@ -38,7 +38,7 @@
 #define MOUSE_SCALING 0x10u
 #define MOUSE_REMOTE 0x40u
 
-#define PACE_NS 300000u /* between two bytes; eleven bits at 10 to 16.7 kHz take a little longer   \
+#define PACE_NS 300000u /* between two bytes; the wire takes 0.7 to 1.1 ms, but nobody needs that  \
                          */
 
 /* Scan set 2 to scan set 1, as the 8042's program translates; codes above pass unchanged. */

@@ -302,25 +302,23 @@ static bool is_64bit(const struct loader *loader)
 
 /* --- where things go --- */
 
-/* A relocatable kernel runs where it is loaded; another moves itself to its preferred address, and
- * is loaded at 1 MiB. */
+/* A relocatable kernel runs where it is loaded, but never below its preferred address: loaded
+ * lower, it would move itself there (head_64.S) and the room counted from the wrong place. Another
+ * always moves itself to its preferred address, and is loaded at 1 MiB. */
 static int place_kernel(struct loader *loader)
 {
     const struct setup_header *header = &loader->header;
-    const struct e820_map *map = loader->config->e820;
     uint64_t align = header->kernel_alignment;
-    gpa_t lowest = (MIB + align - 1) & ~(align - 1);
 
     loader->room =
         header->init_size > loader->kernel_bytes ? header->init_size : loader->kernel_bytes;
-    if (!header->relocatable_kernel) {
+    if (header->relocatable_kernel) {
+        loader->kernel_at = (header->pref_address + align - 1) & ~(align - 1);
+    } else {
         loader->kernel_at = MIB;
         loader->room += header->pref_address - MIB;
-    } else {
-        loader->kernel_at =
-            e820_is_ram(map, header->pref_address, loader->room) ? header->pref_address : lowest;
     }
-    if (e820_is_ram(map, loader->kernel_at, loader->room))
+    if (e820_is_ram(loader->config->e820, loader->kernel_at, loader->room))
         return 0;
     return err_set(loader->err, -ENOMEM,
                    "the kernel '%s' needs %llu MiB from %llu MiB on, which the guest's memory does "

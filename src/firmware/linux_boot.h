@@ -5,7 +5,8 @@
  *   11000   GDT
  *   12000   page tables: PML4, PDPT, four page directories; 4 GiB mapped to themselves
  *   20000   command line
- *   kernel  at its preferred address, or from 1 MiB on; with the room that init_size asks for
+ *   kernel  at its preferred address (1 MiB if it isn't relocatable), with the room that init_size
+ *           asks for
  *   initrd  as high as the kernel can reach, below 4 GiB if it fits
  *
  * A kernel that has a 64-bit entry is entered in long mode at its start + 200h, others in flat

@@ -214,21 +214,23 @@ static void initrd_that_does_not_fit(void **state)
     assert_non_null(strstr(f->err.text, "cannot open the initrd"));
 }
 
-/* Where the preferred address has no room, a relocatable kernel goes to the lowest that is aligned.
- */
-static void small_memory(void **state)
+static void room_for_the_kernel(void **state)
 {
     struct fixture *f = *state;
+    gpa_t top = e820_find(&f->map, E820_ACPI, 0)->base;
 
-    memory_free(&f->mem);
-    assert_int_equal(memory_init(&f->mem, 16 * MIB, &f->err), 0);
-    assert_int_equal(e820_build(&f->map, 16 * MIB, 0, &f->err), 0);
+    put(f->image, 0x260, top - 16 * MIB, 4); /* the last byte that fits */
+    write_file(f->kernel, f->image, IMAGE_SIZE);
     assert_int_equal(load(f), 0);
-    assert_int_equal(f->state.rip, 2 * MIB + 0x200);
-    put(f->image, 0x260, 15 * MIB, 4);
+    put(f->image, 0x260, top - 16 * MIB + 1, 4);
     expect_refusal(f, "give it more");
-    put(f->image, 0x234, 0, 1); /* not relocatable */
-    expect_refusal(f, "give it more");
+    put(f->image, 0x230, 64 * MIB, 4); /* aligned up from where it prefers */
+    write_file(f->kernel, f->image, IMAGE_SIZE);
+    assert_int_equal(load(f), 0);
+    assert_int_equal(f->state.rip, 64 * MIB + 0x200);
+    put(f->image, 0x234, 0, 1); /* not relocatable: moves itself */
+    put(f->image, 0x260, top - 16 * MIB + 1, 4);
+    expect_refusal(f, "from 1 MiB on");
 }
 
 static void old_kernels(void **state)
@@ -381,7 +383,7 @@ int main(void)
         TEST(page_tables_map_to_themselves),
         TEST(initrd_goes_high),
         TEST(initrd_that_does_not_fit),
-        TEST(small_memory),
+        TEST(room_for_the_kernel),
         TEST(old_kernels),
         TEST(refusals),
         TEST(not_a_kernel),
