@@ -38,8 +38,8 @@
 #define MOUSE_SCALING 0x10u
 #define MOUSE_REMOTE 0x40u
 
-#define PACE_NS 300000u /* between two bytes; the wire takes 0.7 to 1.1 ms, but nobody needs that  \
-                         */
+/* Between two bytes. The wire takes 0.7 to 1.1 ms; nobody needs it to be that slow. */
+#define PACE_NS 300000u
 
 /* Scan set 2 to scan set 1, as the 8042's program translates; codes above pass unchanged. */
 static const uint8_t set2_to_set1[] = {

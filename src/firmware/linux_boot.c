@@ -303,8 +303,8 @@ static bool is_64bit(const struct loader *loader)
 /* --- where things go --- */
 
 /* A relocatable kernel runs where it is loaded, but never below its preferred address: loaded
- * lower, it would move itself there (head_64.S) and the room counted from the wrong place. Another
- * always moves itself to its preferred address, and is loaded at 1 MiB. */
+ * lower, it moves itself there (head_64.S), and needs its room from there. Another always moves
+ * itself to its preferred address, and is loaded at 1 MiB. */
 static int place_kernel(struct loader *loader)
 {
     const struct setup_header *header = &loader->header;
