@@ -202,7 +202,7 @@ bool op_lsl(struct cpu *cpu, const struct insn *in)
     return true;
 }
 
-/* VERR and VERW: `wanted` is the access that a data segment must allow. */
+/* VERR and VERW. */
 static bool verify(struct cpu *cpu, const struct insn *in, bool write)
 {
     struct descriptor d;
@@ -276,33 +276,34 @@ bool op_lldt(struct cpu *cpu, const struct insn *in)
            segment_check_ldt(cpu, sel, EXC_GP, &cpu->ldtr);
 }
 
+/* The TSS that LTR may load: available, present, at a canonical address. */
+static bool check_tss(struct cpu *cpu, uint16_t sel, struct descriptor *d)
+{
+    unsigned type;
+
+    if (selector_is_null(sel) || (sel & SEL_TI))
+        return segment_fault(cpu, EXC_GP, sel, 0);
+    if (!descriptor_read(cpu, sel, EXC_GP, 0, d))
+        return false;
+    type = descriptor_system_type(d);
+    if (type != SYS_TSS32 && (type != SYS_TSS16 || (cpu->efer & EFER_LMA)))
+        return segment_fault(cpu, EXC_GP, sel, 0);
+    if (!(descriptor_attr(d) & SEG_P))
+        return segment_fault(cpu, EXC_NP, sel, 0);
+    if (!cpu_canonical(cpu, segment_from(d, sel).base))
+        return segment_fault(cpu, EXC_GP, sel, 0);
+    return true;
+}
+
 bool op_ltr(struct cpu *cpu, const struct insn *in)
 {
     struct descriptor d;
-    struct segment tr;
     uint16_t sel;
-    unsigned type;
 
-    if (!check_system(cpu) || !read_selector(cpu, in, &sel))
+    if (!check_system(cpu) || !read_selector(cpu, in, &sel) || !check_tss(cpu, sel, &d) ||
+        !descriptor_retype(cpu, &d, SYS_BUSY, 0))
         return false;
-    if (selector_is_null(sel))
-        return cpu_raise_gp(cpu, 0);
-    if (sel & SEL_TI)
-        return segment_fault(cpu, EXC_GP, sel, 0);
-    if (!descriptor_read(cpu, sel, EXC_GP, 0, &d))
-        return false;
-    type = descriptor_system_type(&d);
-    if (type != SYS_TSS32 && (type != SYS_TSS16 || (cpu->efer & EFER_LMA)))
-        return segment_fault(cpu, EXC_GP, sel, 0);
-    if (!(descriptor_attr(&d) & SEG_P))
-        return segment_fault(cpu, EXC_NP, sel, 0);
-    tr = segment_from(&d, sel);
-    if (!cpu_canonical(cpu, tr.base))
-        return segment_fault(cpu, EXC_GP, sel, 0);
-    if (!descriptor_retype(cpu, &d, SYS_BUSY, 0))
-        return false;
-    tr.attr |= SYS_BUSY;
-    cpu->tr = tr;
+    cpu->tr = segment_from(&d, sel);
     return true;
 }
 

@@ -438,7 +438,7 @@ static void take_nmi(struct cpu *cpu)
     take(cpu, EXC_NMI);
 }
 
-/* No system management mode: an SMI is dropped, as by a processor without a handler installed. */
+/* There is no system management mode: an SMI is dropped. */
 bool cpu_take_event(struct cpu *cpu)
 {
     uint32_t attention = atomic_load(&cpu->attention);

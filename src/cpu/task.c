@@ -107,7 +107,7 @@ static bool read_new_descriptor(struct switching *s)
     enum vector vector = s->reason == TASK_IRET ? EXC_TS : EXC_GP;
     unsigned type, wanted = s->reason == TASK_IRET ? SYS_BUSY : 0;
 
-    if (s->sel & SEL_TI)
+    if (selector_is_null(s->sel) || (s->sel & SEL_TI))
         return segment_fault(cpu, vector, s->sel, s->ext);
     if (!descriptor_read(cpu, s->sel, vector, s->ext, &s->new))
         return false;

@@ -8,7 +8,7 @@
 
 enum task_reason { TASK_JMP, TASK_CALL, TASK_IRET, TASK_EVENT /* interrupt or exception */ };
 
-/* Switches to the task of TSS selector `sel` (which must not be null). cpu->rip is what the old
+/* Switches to the task of TSS selector `sel`. cpu->rip is what the old
  * task goes on with. For TASK_EVENT an error code can be pushed on the new task's stack, and `ext`
  * is the EXT bit of error codes. False: a fault is recorded. Then *committed tells whose it is:
  * false, the old task's, and nothing was changed; true, the new task's, which is in force with

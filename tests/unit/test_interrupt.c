@@ -226,6 +226,42 @@ static void test_iret_drops_segments(void **state)
     assert_int_equal(cpu->seg[ES].sel, DATA3);
 }
 
+/* A 16-bit gate and a 286 TSS: everything is pushed as words. */
+static void test_16bit_gate_and_tss(void **state)
+{
+    static const uint16_t frame[] = {0x18,       FIXTURE_RIP, CODE3, FLAG_IF | FLAG_CF | 2,
+                                     USER_STACK, DATA3};
+    struct fixture *f = *state;
+    struct cpu *cpu = enter_32(f, 3);
+
+    cpu->tr.attr = 0x83;
+    cpu->tr.limit = 0x2b;
+    put(f, TSS + 2, KERNEL_STACK | DATA0 << 16, 4);
+    put_gate(f, EXC_TS, CODE0, 0x87, 0);
+    assert_true(cpu_interrupt(cpu, EXC_TS, INTERRUPT_EXCEPTION, true, 0x18));
+    assert_int_equal(cpu->gpr[RSP], KERNEL_STACK - sizeof frame);
+    assert_memory_equal(f->ram + cpu->gpr[RSP], frame, sizeof frame);
+    assert_int_equal(cpu->rflags & FLAG_IF, FLAG_IF); /* a trap gate */
+    cpu->gpr[RSP] += 2;
+    iret(f, 2);
+    assert_int_equal(cpu->cpl, 3);
+    assert_int_equal(cpu->gpr[RSP], USER_STACK);
+}
+
+/* A conforming handler runs with the privilege of the interrupted program, on its stack. */
+static void test_conforming_handler(void **state)
+{
+    struct fixture *f = *state;
+    struct cpu *cpu = enter_32(f, 3);
+
+    put_descriptor(f, CODE0, 0, 0xfffff, ATTR_CODE32 | SEG_EXPAND_DOWN);
+    put_gate(f, 0x40, CODE0, 0x8e, 0);
+    assert_true(cpu_interrupt(cpu, 0x40, INTERRUPT_HARDWARE, false, 0));
+    assert_int_equal(cpu->cpl, 3);
+    assert_int_equal(cpu->seg[CS].sel, CODE0 | 3);
+    assert_int_equal(cpu->gpr[RSP], USER_STACK - 12);
+}
+
 static void expect_fault(struct fixture *f, unsigned vector, enum interrupt_kind kind,
                          enum vector fault, uint32_t error)
 {
@@ -555,6 +591,26 @@ static void test_task_faults(void **state)
     assert_int_equal(get(f, GDT + SEL_TSS + 5, 1), 0x89);
 }
 
+/* A 286 task: words only, and the upper halves of the registers are ones. */
+static void test_task_16bit(void **state)
+{
+    struct fixture *f = *state;
+    struct cpu *cpu = enter_32(f, 0);
+    struct insn in = fixture_insn(f, 4);
+
+    put_descriptor(f, SEL_TSS_B, TSS_B, 0x2b, 0x81);
+    put(f, TSS_B + 14, HANDLER, 2);
+    put(f, TSS_B + 18, 0x1234, 2); /* AX */
+    put(f, TSS_B + 34, DATA0 | CODE0 << 16 | (uint64_t)DATA0 << 32 | (uint64_t)DATA0 << 48, 8);
+    in.imm2 = SEL_TSS_B;
+    assert_true(op_jmp_far(cpu, &in));
+    assert_int_equal(cpu->rip, HANDLER);
+    assert_int_equal(cpu->gpr[RAX], 0xffff1234);
+    assert_int_equal(cpu->seg[FS].sel, 0);
+    assert_int_equal(get(f, GDT + SEL_TSS_B + 5, 1), 0x83);
+    assert_int_equal(get(f, GDT + SEL_TSS + 5, 1), 0x89);
+}
+
 /* --- system calls --- */
 
 static void test_syscall_and_sysret(void **state)
@@ -595,6 +651,8 @@ int main(void)
         TEST(test_stack_wraps),
         TEST(test_inner_level),
         TEST(test_iret_drops_segments),
+        TEST(test_16bit_gate_and_tss),
+        TEST(test_conforming_handler),
         TEST(test_gate_faults),
         TEST(test_long_mode_ist),
         TEST(test_double_and_triple_fault),
@@ -608,6 +666,7 @@ int main(void)
         TEST(test_task_call_and_return),
         TEST(test_task_gate_pushes_error),
         TEST(test_task_faults),
+        TEST(test_task_16bit),
         TEST(test_syscall_and_sysret),
     };
 
