@@ -126,7 +126,7 @@ static void note_register(struct decoded *d, const ZydisDecodedOperand *op)
         d->in.reg = (uint8_t)segment_number(op->reg.value);
 }
 
-/* Strings, XLAT and masked moves: only the segment, which a prefix can change, has to be known. The
+/* Strings, XLAT, CLZERO, MONITOR and masked moves: only the segment, which a prefix can change, has to be known. The
  * other hidden operands are ES:rDI of strings and the stack. */
 static void note_hidden_memory(struct decoded *d, const ZydisDecodedOperand *op)
 {
@@ -134,7 +134,7 @@ static void note_hidden_memory(struct decoded *d, const ZydisDecodedOperand *op)
     bool masked = d->zi.meta.category != ZYDIS_CATEGORY_STRINGOP &&
                   d->zi.meta.category != ZYDIS_CATEGORY_IOSTRINGOP;
 
-    if (base == RSI || base == RBX || (base == RDI && masked))
+    if (base == RSI || base == RBX || base == RAX || (base == RDI && masked))
         d->in.seg = (uint8_t)segment_number(op->mem.segment);
 }
 

@@ -59,6 +59,7 @@ static const struct set_row sets[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
     ROWS(CLFLUSHOPT, CLFLUSHOPT),
     ROWS(CLFSH, CLFLUSH),
     ROWS(CLWB, CLWB),
+    ROWS(CLZERO, CLZERO),
     ROWS(CMOV, CMOV),
     ROWS(CMPXCHG16B, CX16),
     ROWS(FXSAVE, FXSR),
@@ -165,7 +166,7 @@ static const struct insn_row rows[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
     HELP(NOP, op_nop), HELP(PAUSE, op_pause), HELP(PREFETCH, op_prefetch),
     HELP(PREFETCHNTA, op_prefetch), HELP(PREFETCHT0, op_prefetch), HELP(PREFETCHT1, op_prefetch),
     HELP(PREFETCHT2, op_prefetch), HELP(PREFETCHW, op_prefetch), HELP(PREFETCHWT1, op_prefetch),
-    HELP(CLFLUSH, op_clflush), HELP(CLFLUSHOPT, op_clflush), HELP(CLWB, op_clflush),
+    HELP(CLFLUSH, op_clflush), HELP(CLFLUSHOPT, op_clflush), HELP(CLWB, op_clflush), HELP(CLZERO, op_clzero),
 
     /* strings, ports */
     ENDS0(MOVSB, op_movs), ENDS0(MOVSW, op_movs), ENDS0(MOVSD, op_movs), ENDS0(MOVSQ, op_movs),

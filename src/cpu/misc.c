@@ -44,6 +44,15 @@ bool op_clflush(struct cpu *cpu, const struct insn *in)
            lin_probe(cpu, gva, 1, ACCESS_READ);
 }
 
+/* AMD APM vol. 3: clears the cache line that rAX points into. */
+bool op_clzero(struct cpu *cpu, const struct insn *in)
+{
+    static const uint8_t zeros[64];
+
+    return virt_write(cpu, in->seg, gpr_read(cpu, RAX, in->asize, false) & ~UINT64_C(63), zeros,
+                      sizeof zeros);
+}
+
 bool op_wait(struct cpu *cpu, const struct insn *in)
 {
     (void)in;

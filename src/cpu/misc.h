@@ -11,6 +11,7 @@ bool op_ud(struct cpu *cpu, const struct insn *in) MUST_USE;
 bool op_nop(struct cpu *cpu, const struct insn *in) MUST_USE;
 bool op_prefetch(struct cpu *cpu, const struct insn *in) MUST_USE;
 bool op_clflush(struct cpu *cpu, const struct insn *in) MUST_USE; /* and CLFLUSHOPT, CLWB */
+bool op_clzero(struct cpu *cpu, const struct insn *in) MUST_USE;
 bool op_wait(struct cpu *cpu, const struct insn *in) MUST_USE;
 
 bool op_lahf(struct cpu *cpu, const struct insn *in) MUST_USE;

@@ -73,7 +73,6 @@ static const struct {
     {ZYDIS_ISA_SET_LZCNT, FEAT_ABM},
     {ZYDIS_ISA_SET_MONITOR, FEAT_MONITOR},
     {ZYDIS_ISA_SET_MOVBE, FEAT_MOVBE},
-    {ZYDIS_ISA_SET_MOVDIR, FEAT_MOVDIRI},
     {ZYDIS_ISA_SET_PAUSE, FEAT_NONE},
     {ZYDIS_ISA_SET_PCLMULQDQ, FEAT_PCLMULQDQ},
     {ZYDIS_ISA_SET_PENTIUMMMX, FEAT_MMX},
@@ -140,8 +139,6 @@ enum tested decoder_tested(const struct cpu_model *model, const struct decoded *
         if (!cpu_model_has(model, FEAT_AES))
             return TESTED_ABSENT;
         break;
-    case ZYDIS_MNEMONIC_MOVDIR64B:
-        return cpu_model_has(model, FEAT_MOVDIR64B) ? TESTED_YES : TESTED_ABSENT;
     default: break;
     }
     if (d->insn.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ||

@@ -130,7 +130,8 @@ enum addressing exec_addressing(const struct cpu *cpu, const struct insn *in)
         return ADDR_ANY;
     if (cpu_is_64bit(cpu))
         return in->asize == 8 ? ADDR_64 : in->asize == 4 ? ADDR_32 : ADDR_ANY;
-    return (cpu->mode & MODE_FLAT) && in->asize == 4 ? ADDR_32 : ADDR_ANY;
+    /* A flat code segment isn't writable; its accesses are checked. */
+    return (cpu->mode & MODE_FLAT) && in->asize == 4 && in->seg != CS ? ADDR_32 : ADDR_ANY;
 }
 
 /* What the processor checks before the operation (SDM vol. 3, tables 2-2 and 13-1); NULL: it may go
