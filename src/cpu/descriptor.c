@@ -4,6 +4,7 @@
 
 #include "cpu/access.h"
 #include "cpu/cpuid.h"
+#include "cpu/far.h"
 #include "cpu/segment.h"
 
 #include <Zydis/Zydis.h>
@@ -107,16 +108,13 @@ static enum seg lxs_segment(uint16_t mnemonic)
 
 bool op_lxs(struct cpu *cpu, const struct insn *in)
 {
-    uint8_t bytes[10];
-    uint64_t offset = 0;
+    uint64_t offset;
     uint16_t sel;
 
     if (!(in->flags & INSN_MEM))
         return cpu_raise_ud(cpu);
-    if (!virt_read(cpu, in->seg, insn_ea(cpu, in), bytes, in->osize + 2u))
+    if (!far_pointer_read(cpu, in, &offset, &sel))
         return false;
-    memcpy(&offset, bytes, in->osize);
-    memcpy(&sel, bytes + in->osize, 2);
     if (!segment_load(cpu, lxs_segment(in->mnemonic), sel))
         return false;
     insn_set_reg(cpu, in, offset);

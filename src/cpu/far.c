@@ -6,9 +6,12 @@
 #include "cpu/far.h"
 
 #include "cpu/access.h"
+#include "cpu/cpuid.h"
 #include "cpu/frame.h"
 #include "cpu/interrupt.h"
 #include "cpu/task.h"
+
+#include <string.h>
 
 #define GATE_PARAMETERS 31u
 
@@ -239,25 +242,27 @@ static bool far_transfer(struct cpu *cpu, const struct far_target *t)
     return far_to_system(cpu, t, &d);
 }
 
+bool far_pointer_read(struct cpu *cpu, const struct insn *in, uint64_t *offset, uint16_t *sel)
+{
+    unsigned size = in->osize == 8 && cpu_model_is_amd(cpu->model) ? 4 : in->osize;
+    uint8_t bytes[10];
+
+    if (!virt_read(cpu, in->seg, insn_ea(cpu, in), bytes, size + 2))
+        return false;
+    *offset = 0;
+    memcpy(offset, bytes, size);
+    memcpy(sel, bytes + size, 2);
+    return true;
+}
+
 /* The operand of JMP and CALL: a far pointer in the instruction or in memory. */
 static bool read_target(struct cpu *cpu, const struct insn *in, bool call, struct far_target *t)
 {
-    uint8_t bytes[10];
-    uint64_t offset = (uint64_t)in->imm;
-
     t->call = call;
     t->size = in->osize;
     t->sel = in->imm2;
-    if (in->flags & INSN_MEM) {
-        offset = 0;
-        if (!virt_read(cpu, in->seg, insn_ea(cpu, in), bytes, in->osize + 2u))
-            return false;
-        for (unsigned i = 0; i < in->osize; i++)
-            offset |= (uint64_t)bytes[i] << 8 * i;
-        t->sel = (uint16_t)(bytes[in->osize] | bytes[in->osize + 1] << 8);
-    }
-    t->offset = truncated(offset, t->size);
-    return true;
+    t->offset = truncated((uint64_t)in->imm, t->size);
+    return !(in->flags & INSN_MEM) || far_pointer_read(cpu, in, &t->offset, &t->sel);
 }
 
 bool op_jmp_far(struct cpu *cpu, const struct insn *in)

@@ -14,6 +14,11 @@
 helper_fn op_jmp_far, op_call_far, op_retf;
 helper_fn op_int, op_int3, op_into, op_int1;
 
+/* Reads the far pointer that is the memory operand of `in`: an offset of in->osize bytes, and the
+ * selector. AMD's processors have no 64-bit offsets and read 32 bits there. */
+bool far_pointer_read(struct cpu *cpu, const struct insn *in, uint64_t *offset,
+                      uint16_t *sel) MUST_USE;
+
 /* What RETF and IRET in protected mode go back to: CS:RIP at the privilege of the selector's RPL.
  */
 struct far_return {
