@@ -112,6 +112,8 @@ vgaromimage: file={self.share}/VGABIOS-lgpl-latest
 megs: {MEMORY_MIB}
 cpu: model=corei7_haswell_4770, count=1, ips=50000000
 clock: sync=none
+sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy
+speaker: enabled=0
 ata0-master: type=cdrom, path={scratch}/cd.iso, status=inserted
 boot: cdrom
 com1: enabled=1, mode=file, dev={serial}
@@ -120,8 +122,10 @@ panic: action=fatal
 error: action=ignore
 info: action=ignore
 """)
-        return ["sh", "-c", f"cat {serial} & exec bochs -q -f {scratch}/bochsrc "
-                            f"</dev/null >{scratch}/bochs.out 2>&1"]
+        with open(f"{scratch}/debugger", "w") as f:
+            f.write("continue\n")  # Debian's Bochs has its debugger built in, which asks first
+        return ["sh", "-c", f"cat {serial} & bochs -q -f {scratch}/bochsrc -rc {scratch}/debugger "
+                            f"</dev/null >{scratch}/bochs.out 2>&1; kill $!"]
 
 
 class Uml(Monitor):

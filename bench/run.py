@@ -10,6 +10,7 @@ import math
 import os
 import re
 import select
+import signal
 import statistics
 import subprocess
 import sys
@@ -94,7 +95,7 @@ class GuestRun:
         self.idle = self.memory = None
         self.start = time.monotonic()
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.DEVNULL)
+                                        stderr=subprocess.DEVNULL, start_new_session=True)
         self.deadline = self.start + timeout
         try:
             self.read_lines()
@@ -102,7 +103,10 @@ class GuestRun:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            self.process.kill()
+            try:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
             self.process.wait()
             self.process.stdout.close()
         self.seconds = time.monotonic() - self.start
@@ -123,14 +127,16 @@ class GuestRun:
                     self.sample()
 
     def sample(self):
+        try:
+            self.memory = max(map(own_memory, process_tree(self.process.pid)))
+        except OSError:
+            pass
         time.sleep(IDLE_SECONDS / 4)
         before = cpu_seconds(self.process.pid)
         time.sleep(IDLE_SECONDS / 2)
-        self.idle = (cpu_seconds(self.process.pid) - before) / (IDLE_SECONDS / 2)
-        try:
-            self.memory = own_memory(self.process.pid)
-        except OSError:
-            pass
+        # A monitor whose guest time does not follow the host's has slept by now.
+        if self.process.poll() is None:
+            self.idle = (cpu_seconds(self.process.pid) - before) / (IDLE_SECONDS / 2)
 
     def when(self, pattern):
         """The time of the first line that contains `pattern`, or None."""
