@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""The user's terminal: a shell in it, the keys of the monitor, and how it is left."""
+import os
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from doble import PROMPT, Session, check, main
+
+
+def left(session, status):
+    got = session.end()
+    check(got == status, f"status {got}, not {status}: {session.errors()}")
+    check(session.restored(), "the terminal was not restored")
+
+
+def a_shell():
+    with Session() as s:
+        s.expect(PROMPT)
+        s.read(1)  # the shell asks the terminal for its size, and waits a little
+        s.send(b"echo $((40 + 2))x\r")
+        s.expect(b"42x", 10)
+        s.send(b"sleep 1000\r")
+        s.read(0.5)
+        s.send(b"\x03")  # Ctrl-C
+        s.expect(PROMPT, 10)
+        s.send(b"\x1d]\r")  # Ctrl-] for the guest
+        s.expect(PROMPT, 10)
+        before, seconds = s.cpu_seconds(), 5
+        s.read(seconds)
+        used = (s.cpu_seconds() - before) / seconds
+        check(used < 0.02, f"idle, it uses {used:.1%} of a core")
+        s.send(b"exit\r")
+        left(s, 0)
+
+
+def keys():
+    with Session() as s:
+        s.read(0.5)
+        s.send(b"\x1dh")
+        s.read(0.2)
+        s.send(b"\x1dq")
+        left(s, 0)
+        check("Ctrl-] q leaves" in s.errors(), "no line of help")
+
+
+def signals_at_any_moment():
+    for moment in (0.01, 0.1, 0.5, 2):
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            with Session() as s:
+                wait_until_raw(s)
+                s.read(moment)
+                s.signal(number)
+                left(s, 128 + number)
+                check(signal.Signals(number).name in s.errors(), "no sentence")
+
+
+def wait_until_raw(session):
+    """Before that nothing is ours to restore, and a signal just kills."""
+    end = time.monotonic() + 20
+    while session.restored() and time.monotonic() < end:
+        time.sleep(0.005)
+
+
+def power_button():
+    with Session() as s:
+        s.expect(PROMPT)
+        s.signal(signal.SIGTERM)
+        left(s, 0)
+    with Session() as s:
+        wait_until_raw(s)
+        s.signal(signal.SIGTERM)
+        s.read(0.2)
+        s.signal(signal.SIGTERM)
+        left(s, 128 + signal.SIGTERM)
+
+
+def stop_and_continue():
+    with Session() as s:
+        s.expect(PROMPT)
+        s.signal(signal.SIGTSTP)
+        s.read(0.5)
+        check(s.restored(), "stopped, the terminal is not the shell's")
+        s.signal(signal.SIGCONT)
+        s.read(1)
+        check(not s.restored(), "continued, the terminal is not raw")
+        s.send(b"echo $((1 + 1))y\r")
+        s.expect(b"2y", 10)
+        s.send(b"\x1dq")
+        left(s, 0)
+
+
+def crash_of_the_monitor():
+    with Session() as s:
+        wait_until_raw(s)
+        s.read(0.2)
+        s.signal(signal.SIGABRT)
+        left(s, -signal.SIGABRT)
+
+
+main(a_shell, keys, signals_at_any_moment, power_button, stop_and_continue, crash_of_the_monitor)
