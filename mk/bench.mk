@@ -10,7 +10,7 @@ $(BENCH_PROG): $(BENCH_SRCS) bench/programs/bench.h
 
 bench: ## compare speeds: native, doble, QEMU (options in BENCH_ARGS; see docs/performance.md)
 	@scripts/setup bench
-	@$(MAKE) --no-print-directory -s $(BUILD)/doble guest $(BENCH_PROG)
+	@$(SUBMAKE) -s $(BUILD)/doble guest $(BENCH_PROG)
 	@bench/run.py --build $(BUILD) $(BENCH_ARGS)
 
 .PHONY: bench

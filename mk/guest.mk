@@ -12,11 +12,13 @@ $(GUEST_DEBS) &: | guest/fetch
 $(GUEST_FILES) &: $(GUEST_DEBS) guest/build guest/init guest/modules $(shell find guest/etc -type f)
 	guest/build $(GUEST)
 
+# A make inside that uses all processors, unless this one was told how many.
+SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
 # Without a terminal the guest shows that it works and powers off by itself.
 run: ## install what is missing, build, and boot the built-in guest in this terminal
 	@scripts/setup run
-	@$(MAKE) --no-print-directory -s $(BUILD)/doble guest
-	@if [ -t 0 ]; then exec $(BUILD)/doble run $(RUN_ARGS); \
-	else exec $(BUILD)/doble run --append 'console=ttyS0 quiet doble.batch' $(RUN_ARGS); fi
+	@$(SUBMAKE) -s $(BUILD)/doble guest
+	@exec $(BUILD)/doble run $(RUN_ARGS)
 
 .PHONY: guest run

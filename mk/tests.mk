@@ -21,6 +21,7 @@ $(UNIT_TESTS) $(DEV_TESTS): %: %.o $(BUILD)/libdoble.a
 # Two steps, because the first installs what the second is built with.
 test: ## install what is missing, build, and run all tests
 	@scripts/setup test
+	@$(SUBMAKE) -s compile guest
 	@$(MAKE) --no-print-directory check
 
 # The programs of other fragments are known only when all have been read.
@@ -38,7 +39,7 @@ check-dev: $(DEV_TESTS) ## tests of devices, through the bus
 check-boot: $(BUILD)/doble guest ## tests that boot a guest
 	@$(RUN_TESTS) $(BOOT_TESTS)
 
-SANITIZED = $(MAKE) --no-print-directory CFLAGS='-O1 -g -fno-omit-frame-pointer'
+SANITIZED = $(SUBMAKE) -s CFLAGS='-O1 -g -fno-omit-frame-pointer'
 
 check-asan: ## unit and device tests with AddressSanitizer and UBSan
 	@$(SANITIZED) BUILD=$(BUILD)-asan check-sanitized \
@@ -51,7 +52,7 @@ check-sanitized: $(UNIT_TESTS) $(DEV_TESTS)
 	@$(RUN_TESTS) $(UNIT_TESTS) $(DEV_TESTS)
 
 clang: ## build everything with clang, in build-clang
-	@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)-clang compile
+	@$(SUBMAKE) -s CC=clang BUILD=$(BUILD)-clang compile
 
 compile: $(BUILD)/doble $(UNIT_TESTS) $(DEV_TESTS) $$(TESTS) ## build the monitor and all tests
 
