@@ -203,10 +203,10 @@ static void part_write(struct cpu *cpu, const struct target *t, const uint8_t *b
 
 /* --- linear addresses --- */
 
-/* The address after the first `n` bytes; linear addresses outside 64-bit mode wrap at 4 GiB. */
+/* The address after the first `n` bytes; linear addresses outside long mode wrap at 4 GiB. */
 static gva_t gva_after(const struct cpu *cpu, gva_t gva, unsigned n)
 {
-    return cpu_is_64bit(cpu) ? gva + n : (uint32_t)(gva + n);
+    return cpu->mode & MODE_LONG ? gva + n : (uint32_t)(gva + n);
 }
 
 static unsigned first_part(gva_t gva, unsigned len)
@@ -222,7 +222,9 @@ static bool aligned(struct cpu *cpu, gva_t gva, unsigned len, unsigned access)
     if (likely(cpu->tlb->current != cpu->tlb->entries[TLB_CHECKED]) ||
         (access & (ACCESS_SYSTEM | ACCESS_FETCH)))
         return true;
-    if ((len == 2 || len == 4 || len == 8) && (gva & (len - 1)))
+    if (len == 10)
+        len = 8; /* an 80-bit value */
+    if (len > 1 && len <= 32 && (len & (len - 1)) == 0 && (gva & (len - 1)))
         return cpu_raise_error(cpu, EXC_AC, 0);
     return true;
 }
