@@ -186,12 +186,19 @@ static void note_flags(struct decoded *d)
 
 /* --- the rest --- */
 
+/* Opcodes D8 to DF, and WAIT. Zydis puts some of them into other instruction sets. */
+static bool is_x87(const ZydisDecodedInstruction *zi)
+{
+    return zi->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+           zi->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT &&
+           ((zi->opcode & 0xf8) == 0xd8 || zi->opcode == 0x9b);
+}
+
 static enum insn_unit unit_of(const struct decoded *d)
 {
     bool mmx = d->row->flags & ROW_MMX, vec = d->vec_used;
-    ZydisISASet set = d->zi.meta.isa_set;
 
-    if (set == ZYDIS_ISA_SET_X87 || set == ZYDIS_ISA_SET_FCMOV || set == ZYDIS_ISA_SET_SSE3X87)
+    if (is_x87(&d->zi))
         return UNIT_X87;
     for (unsigned i = 0; i < d->zi.operand_count; i++)
         if (d->ops[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
@@ -223,6 +230,37 @@ static bool uses_mxcsr(const ZydisDecodedInstruction *zi)
     case ZYDIS_MNEMONIC_CVTPD2PI:
     case ZYDIS_MNEMONIC_CVTTPD2PI: return true;
     default: return false;
+    }
+}
+
+/* Legacy SSE instructions that take memory operands at any address all the same. */
+static bool takes_unaligned(ZydisMnemonic mnemonic)
+{
+    switch (mnemonic) {
+    case ZYDIS_MNEMONIC_MOVUPS:
+    case ZYDIS_MNEMONIC_MOVUPD:
+    case ZYDIS_MNEMONIC_MOVDQU:
+    case ZYDIS_MNEMONIC_LDDQU:
+    case ZYDIS_MNEMONIC_PCMPESTRI:
+    case ZYDIS_MNEMONIC_PCMPESTRM:
+    case ZYDIS_MNEMONIC_PCMPISTRI:
+    case ZYDIS_MNEMONIC_PCMPISTRM: return true;
+    default: return false;
+    }
+}
+
+/* SDM vol. 2, table 2-14: types 1, 2 and 4. */
+static uint16_t alignment_flag(const struct decoded *d)
+{
+    if (!(d->in.flags & INSN_MEM) || d->in.mem_size < 16)
+        return 0;
+    switch (d->zi.meta.exception_class) {
+    case ZYDIS_EXCEPTION_CLASS_SSE1:
+    case ZYDIS_EXCEPTION_CLASS_AVX1: return INSN_ALIGNED;
+    case ZYDIS_EXCEPTION_CLASS_SSE2:
+    case ZYDIS_EXCEPTION_CLASS_SSE4:
+        return takes_unaligned(d->zi.mnemonic) ? 0 : INSN_ALIGNED_SSE;
+    default: return 0;
     }
 }
 
@@ -326,8 +364,50 @@ static bool row_fits_mode(const struct cpu *cpu, const struct decoded *d)
     return (cpu->mode & MODE_PROTECTED) || !needs_protected;
 }
 
+static bool has_prefix(const ZydisDecodedInstruction *zi, uint8_t value)
+{
+    for (unsigned i = 0; i < zi->raw.prefix_count; i++)
+        if (zi->raw.prefixes[i].value == value)
+            return true;
+    return false;
+}
+
+/* On AMD processors 66 gives near branches of 64-bit code a 16-bit operand (APM vol. 3, 1.2.2), on
+ * Intel's it does nothing. Zydis knows that of some branches only. */
+static void correct_branch_width(const struct cpu *cpu, ZydisDecodedInstruction *zi)
+{
+    if (!cpu_is_64bit(cpu) || !cpu_model_is_amd(cpu->model))
+        return;
+    if (zi->meta.branch_type != ZYDIS_BRANCH_TYPE_SHORT &&
+        zi->meta.branch_type != ZYDIS_BRANCH_TYPE_NEAR)
+        return;
+    if (has_prefix(zi, 0x66) && !((zi->attributes & ZYDIS_ATTRIB_HAS_REX) && zi->raw.rex.W))
+        zi->operand_width = 16;
+}
+
+/* SIB with base 101b and mod 00b has no base, whatever REX.B says; Zydis 4.0 forgets that when the
+ * address size is 32 bits. */
+static void correct_sib_base(struct decoded *d)
+{
+    if (!(d->zi.attributes & ZYDIS_ATTRIB_HAS_SIB) || d->zi.raw.modrm.mod != 0 ||
+        d->zi.raw.sib.base != 5)
+        return;
+    for (unsigned i = 0; i < d->zi.operand_count; i++) {
+        ZydisDecodedOperand *op = &d->ops[i];
+
+        if (op->type != ZYDIS_OPERAND_TYPE_MEMORY ||
+            op->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
+            continue;
+        op->mem.base = ZYDIS_REGISTER_NONE;
+        op->mem.disp.has_displacement = ZYAN_TRUE;
+        op->mem.disp.value = d->zi.raw.disp.value;
+    }
+}
+
 static void describe(const struct cpu *cpu, struct decoded *d)
 {
+    correct_branch_width(cpu, &d->zi);
+    correct_sib_base(d);
     d->row = insn_row_find(cpu, &d->zi);
     if (!row_fits_mode(cpu, d))
         d->row = &illegal_row;
@@ -343,6 +423,7 @@ static void describe(const struct cpu *cpu, struct decoded *d)
     note_prefixes(d);
     note_numbers(d);
     d->in.flags |= d->row->flags & ROW_MXCSR ? INSN_MXCSR : 0;
+    d->in.flags |= alignment_flag(d);
     d->unit = unit_of(d);
     d->uses_mxcsr = uses_mxcsr(&d->zi);
 }

@@ -21,6 +21,8 @@ enum insn_flag {
     INSN_REX_W = 1 << 6,
     INSN_VEX_L = 1 << 7,   /* 256 bits */
     INSN_MXCSR = 1 << 9,   /* helper: reads or writes cpu->mxcsr */
+    INSN_ALIGNED = 1 << 10, /* a memory operand that isn't aligned to its size gives #GP(0)... */
+    INSN_ALIGNED_SSE = 1 << 11, /* ...unless MXCSR.MM is set */
     INSN_FROM_BLOCK = 1 << 8, /* engine: a branch whose `imm` counts from the start of the block */
 };
 

@@ -54,6 +54,7 @@ static const struct set_row sets[ZYDIS_ISA_SET_MAX_VALUE + 1] = {
     ROWS(AMD, SYSCALL),
     ROWS(ADOX_ADCX, ADX),
     ROWS(AMD3DNOW, PREFETCHW),
+    BASE(PREFETCHWT1), /* the processor has it as a hint wherever 0F 0D is one */
     ROWS(BMI1, BMI1),
     ROWS(BMI2, BMI2),
     ROWS(CLFLUSHOPT, CLFLUSHOPT),

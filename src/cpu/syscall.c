@@ -131,10 +131,11 @@ bool op_sysexit(struct cpu *cpu, const struct insn *in)
     uint64_t rsp = wide ? cpu->gpr[RCX] : (uint32_t)cpu->gpr[RCX];
     uint16_t sel = (uint16_t)(cpu->sysenter_cs | 3);
 
+    if (cpu->cpl != 0) /* comes first on AMD processors, where long mode has no SYSEXIT */
+        return cpu_raise_gp(cpu, 0);
     if (!sysenter_exists(cpu))
         return cpu_raise_ud(cpu);
-    if (!sysenter_usable(cpu) || cpu->cpl != 0 || !cpu_canonical(cpu, rip) ||
-        !cpu_canonical(cpu, rsp))
+    if (!sysenter_usable(cpu) || !cpu_canonical(cpu, rip) || !cpu_canonical(cpu, rsp))
         return cpu_raise_gp(cpu, 0);
     cpu->rip = rip;
     cpu->gpr[RSP] = rsp;
@@ -166,17 +167,23 @@ static bool base_readable(const struct cpu *cpu)
     return cpu_is_64bit(cpu) && (cpu->cr4 & CR4_FSGSBASE);
 }
 
+/* 66 has no effect on these. */
+static unsigned base_size(const struct insn *in)
+{
+    return in->flags & INSN_REX_W ? 8 : 4;
+}
+
 static bool read_base(struct cpu *cpu, const struct insn *in, enum seg seg)
 {
     if (!base_readable(cpu))
         return cpu_raise_ud(cpu);
-    gpr_write(cpu, in->rm, in->osize, false, cpu->seg[seg].base);
+    gpr_write(cpu, in->rm, base_size(in), false, cpu->seg[seg].base);
     return true;
 }
 
 static bool write_base(struct cpu *cpu, const struct insn *in, enum seg seg)
 {
-    uint64_t base = gpr_read(cpu, in->rm, in->osize, false);
+    uint64_t base = gpr_read(cpu, in->rm, base_size(in), false);
 
     if (!base_readable(cpu))
         return cpu_raise_ud(cpu);

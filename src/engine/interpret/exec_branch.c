@@ -29,15 +29,22 @@
     X(jle, (s & 0x4000) || ((s >> 15 ^ s) & 1))                                                    \
     X(jnle, !((s & 0x4000) || ((s >> 15 ^ s) & 1)))
 
+/* The target as wide as the operand. False: #GP(0), code cannot be there. */
+static bool check_target(struct cpu *cpu, const struct insn *in, uint64_t *target)
+{
+    if (in->osize == 2)
+        *target &= 0xffff;
+    else if (in->osize == 4)
+        *target &= UINT32_MAX;
+    if (cpu_is_64bit(cpu) ? cpu_canonical(cpu, *target) : *target <= cpu->seg[CS].limit)
+        return true;
+    return cpu_raise_gp(cpu, 0);
+}
+
 /* Ends the block at `target`, or raises #GP(0) if code cannot be there. */
 static void finish(struct cpu *cpu, const struct insn *in, uint64_t target)
 {
-    if (in->osize == 2)
-        target &= 0xffff;
-    else if (in->osize == 4)
-        target &= UINT32_MAX;
-    if (cpu_is_64bit(cpu) ? !cpu_canonical(cpu, target) : target > cpu->seg[CS].limit) {
-        cpu_raise_gp(cpu, 0);
+    if (!check_target(cpu, in, &target)) {
         exec_leave_fault(cpu, in);
         return;
     }
@@ -156,15 +163,11 @@ static void jmp_indirect(struct cpu *cpu, const struct insn *in)
 /* Pushes the return address and goes on at `target`. */
 static void call(struct cpu *cpu, const struct insn *in, uint64_t target)
 {
-    uint64_t rsp = cpu->gpr[RSP], next = next_rip(cpu, in);
-
-    if (!stack_push(cpu, next, in->osize)) {
+    if (!check_target(cpu, in, &target) || !stack_push(cpu, next_rip(cpu, in), in->osize)) {
         exec_leave_fault(cpu, in);
         return;
     }
     finish(cpu, in, target);
-    if (unlikely(cpu->exc.pending))
-        cpu->gpr[RSP] = rsp;
 }
 
 static void call_any(struct cpu *cpu, const struct insn *in)

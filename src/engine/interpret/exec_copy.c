@@ -7,11 +7,25 @@
 #include "engine/interpret/exec.h"
 
 #include "cpu/access.h"
+#include "cpu/x87env.h"
 #include "engine/interpret/thunk.h"
 
 #include <string.h>
 
-enum copy_kind { COPY_READ = 1, COPY_WRITE = 2, COPY_RMW = 3 };
+/* COPY_WAITS: an instruction that a pending x87 exception stops before it looks at its operand. */
+enum copy_kind { COPY_READ = 1, COPY_WRITE = 2, COPY_RMW = 3, COPY_WAITS = 4 };
+
+#define MXCSR_MM (1u << 17) /* AMD: operands of SSE instructions may be misaligned */
+
+/* The processor looks at the alignment before it translates the address. */
+static bool misaligned(const struct cpu *cpu, const struct insn *in)
+{
+    bool checked = in->flags & INSN_ALIGNED ||
+                   (in->flags & INSN_ALIGNED_SSE && !(__builtin_ia32_stmxcsr() & MXCSR_MM));
+    uint64_t base = cpu_is_64bit(cpu) && in->seg < FS ? 0 : cpu->seg[in->seg].base;
+
+    return checked && ((base + exec_ea(cpu, in)) & (in->mem_size - 1u));
+}
 
 static bool slow_operand_in(struct cpu *cpu, const struct insn *in, enum copy_kind kind, gva_t gva,
                             void *buf)
@@ -28,10 +42,16 @@ static bool copy_on_bounce(struct cpu *cpu, const struct insn *in, enum copy_kin
 {
     uint8_t bounce[128] __attribute__((aligned(64)));
     struct insn chain[2] = {*in, {.exec = exec_return}};
-    unsigned access = kind == COPY_READ ? ACCESS_READ : ACCESS_WRITE;
+    unsigned access;
     gva_t gva;
     uint8_t *buf;
 
+    if ((kind & COPY_WAITS) && x87_exception_pending(cpu))
+        return cpu_raise(cpu, EXC_MF);
+    if (misaligned(cpu, in))
+        return cpu_raise_gp(cpu, 0);
+    kind &= COPY_RMW;
+    access = kind == COPY_READ ? ACCESS_READ : ACCESS_WRITE;
     if (!seg_to_linear(cpu, in->seg, exec_ea(cpu, in), in->mem_size, access, &gva))
         return false;
     buf = bounce + (gva & 63);
@@ -69,7 +89,7 @@ static __attribute__((noinline)) void copy_slow(struct cpu *cpu, const struct in
 static inline __attribute__((always_inline)) void
 copy_mem(struct cpu *cpu, const struct insn *in, enum addressing addressing, enum copy_kind kind)
 {
-    void *host = exec_operand(cpu, in, addressing, in->mem_size, kind != COPY_READ);
+    void *host = exec_operand(cpu, in, addressing, in->mem_size, kind & COPY_WRITE);
 
     if (unlikely(!host))
         return copy_slow(cpu, in, kind);
@@ -176,6 +196,11 @@ exec_fn *exec_select_copy(const struct cpu *cpu, struct decoded *d)
     if (kind == 0)
         kind = COPY_READ;
     if (uses_fpu(d)) {
+        /* With an unmasked exception an x87 store doesn't store: what is there must stay. */
+        if (d->unit == UNIT_X87 && kind == COPY_WRITE)
+            kind = COPY_RMW;
+        if (!(d->row->flags & ROW_X87_CONTROL))
+            kind |= COPY_WAITS;
         d->in.imm2 = (uint16_t)kind; /* the thunk has the immediates in its code */
         return select_fpu(d);
     }

@@ -52,6 +52,18 @@ static void trap_after(struct cpu *cpu, bool single_step, bool ss_shadow)
     cpu_deliver_exception(cpu);
 }
 
+/* A software interrupt that was taken has cleared TF: its handler begins without a trap. */
+static bool entered_handler(const struct cpu *cpu, const struct insn *in)
+{
+    switch (in->mnemonic) {
+    case ZYDIS_MNEMONIC_INT:
+    case ZYDIS_MNEMONIC_INT1:
+    case ZYDIS_MNEMONIC_INT3:
+    case ZYDIS_MNEMONIC_INTO: return !(cpu->rflags & FLAG_TF);
+    default: return false;
+    }
+}
+
 /* Executes exactly one instruction, with all that may happen before and after it. */
 static void step_instruction(struct cpu *cpu)
 {
@@ -69,6 +81,7 @@ static void step_instruction(struct cpu *cpu)
     if (b) {
         cpu->interrupt_shadow = cpu->shadow_ss = false;
         b->insns[0].exec(cpu, b->insns);
+        tf = tf && !entered_handler(cpu, b->insns);
     }
     if (cpu->exc.pending) {
         cpu->interrupt_shadow = shadow;
