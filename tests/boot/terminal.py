@@ -92,11 +92,12 @@ def stop_and_continue():
 
 
 def crash_of_the_monitor():
-    with Session() as s:
-        wait_until_raw(s)
-        s.read(0.2)
-        s.signal(signal.SIGABRT)
-        left(s, -signal.SIGABRT)
+    for number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGTRAP):
+        with Session() as s:
+            wait_until_raw(s)
+            s.read(0.2)
+            s.signal(number)
+            left(s, -number)
 
 
 main(a_shell, keys, signals_at_any_moment, power_button, stop_and_continue, crash_of_the_monitor)

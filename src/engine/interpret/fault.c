@@ -9,8 +9,11 @@
 #include <string.h>
 #include <ucontext.h>
 
-/* A signal handler has nothing but its thread. */
+/* A signal handler has nothing but its thread, and a process has one handler a signal. */
 static __thread struct cpu *running;
+static const int signals[] = {SIGFPE, SIGSEGV, SIGILL, SIGBUS};
+static struct sigaction previous[ARRAY_SIZE(signals)];
+static bool installed;
 
 void fault_set_cpu(struct cpu *cpu)
 {
@@ -29,15 +32,25 @@ static bool record(struct cpu *cpu, const mcontext_t *m)
     }
 }
 
+/* What was to happen before us (the terminal is restored) happens when the instruction faults again
+ * on return; a signal that somebody sent has to be raised again for that. */
+static void leave_to_previous(int sig, const siginfo_t *info)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(signals); i++)
+        if (signals[i] == sig)
+            sigaction(sig, &previous[i], NULL);
+    if (info->si_code <= 0)
+        raise(sig);
+}
+
 static void handle(int sig, siginfo_t *info, void *context)
 {
     mcontext_t *m = &((ucontext_t *)context)->uc_mcontext;
     struct cpu *cpu = running;
     const struct interpreter *it = cpu ? cpu->engine : NULL;
 
-    (void)info;
     if (!it || !thunk_contains(it->thunks, (uintptr_t)m->gregs[REG_RIP]) || !record(cpu, m)) {
-        signal(sig, SIG_DFL); /* happens again on return, and ends the process */
+        leave_to_previous(sig, info);
         return;
     }
     m->gregs[REG_RIP] = (greg_t)exec_native_fault; /* RDI and RSI are cpu and in */
@@ -45,11 +58,13 @@ static void handle(int sig, siginfo_t *info, void *context)
 
 int fault_init(struct err *err)
 {
-    static const int signals[] = {SIGFPE, SIGSEGV, SIGILL, SIGBUS};
     struct sigaction action = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_NODEFER};
 
+    if (installed)
+        return 0;
     for (unsigned i = 0; i < ARRAY_SIZE(signals); i++)
-        if (sigaction(signals[i], &action, NULL) < 0)
+        if (sigaction(signals[i], &action, &previous[i]) < 0)
             return err_set(err, -errno, "cannot install a signal handler: %s", strerror(errno));
+    installed = true;
     return 0;
 }

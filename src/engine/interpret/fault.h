@@ -2,7 +2,7 @@
  *
  * A real #DE, #MF, #XM or #GP in a thunk wakes the monitor as a signal; the handler records it as
  * the guest's exception and lets the thread go on in exec_native_fault(). A signal anywhere else is
- * a bug or the host's business, and gets its default action. */
+ * a bug or the host's business, and goes to the handler that was there before (cli/terminal.c). */
 #ifndef DOBLE_ENGINE_INTERPRET_FAULT_H
 #define DOBLE_ENGINE_INTERPRET_FAULT_H
 
