@@ -8,12 +8,11 @@
 #include "base/trace.h"
 #include "cpu/cpu.h"
 #include "cpu/tlb.h"
+#include "firmware/file_kind.h"
+#include "firmware/input_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define ZERO_PAGE UINT64_C(0x10000)
 #define GDT_ADDRESS UINT64_C(0x11000)
@@ -83,12 +82,6 @@ _Static_assert(sizeof(struct boot_params) == 0x1000, "zero-page.rst");
 _Static_assert(offsetof(struct boot_params, ext_ramdisk_image) == 0xc0, "zero-page.rst");
 _Static_assert(offsetof(struct boot_params, e820_entries) == 0x1e8, "zero-page.rst");
 
-struct input_file {
-    const char *what, *path; /* "kernel" */
-    int fd;
-    uint64_t size;
-};
-
 struct loader {
     struct memory *mem;
     const struct linux_boot_config *config;
@@ -101,110 +94,11 @@ struct loader {
     gpa_t kernel_at, initrd_at;
 };
 
-/* --- files --- */
-
-static int open_input(struct input_file *file, const char *what, const char *path, struct err *err)
-{
-    struct stat st;
-
-    *file = (struct input_file){.what = what, .path = path};
-    file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (file->fd < 0)
-        return err_set(err, -errno, "cannot open the %s '%s': %s", what, path, strerror(errno));
-    if (fstat(file->fd, &st) < 0)
-        return err_set(err, -errno, "cannot examine the %s '%s': %s", what, path, strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        return err_set(err, -EINVAL, "the %s '%s' is %s; a regular file is needed", what, path,
-                       S_ISDIR(st.st_mode) ? "a directory" : "not a file");
-    if (st.st_size == 0)
-        return err_set(err, -EINVAL, "the %s '%s' is empty", what, path);
-    file->size = (uint64_t)st.st_size;
-    return 0;
-}
-
-static void close_input(struct input_file *file)
-{
-    if (file->fd >= 0)
-        close(file->fd);
-}
-
-static int read_input(const struct input_file *file, uint64_t offset, void *buf, uint64_t len,
-                      struct err *err)
-{
-    for (uint64_t done = 0; done < len;) {
-        ssize_t n = pread(file->fd, (uint8_t *)buf + done, len - done, (off_t)(offset + done));
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_set(err, -errno, "cannot read the %s '%s': %s", file->what, file->path,
-                           strerror(errno));
-        if (n == 0)
-            return err_set(err, -EIO, "the %s '%s' became shorter while it was read", file->what,
-                           file->path);
-        done += (uint64_t)n;
-    }
-    return 0;
-}
-
-/* Reads into guest RAM without a copy on the way. */
-static int load_input(struct loader *loader, const struct input_file *file, uint64_t offset,
-                      uint64_t len, gpa_t gpa)
-{
-    void *host = memory_ram(loader->mem, gpa, len);
-    int r;
-
-    if (!host)
-        return err_set(loader->err, -ENOMEM, "the %s '%s' does not fit into guest memory at %#llx",
-                       file->what, file->path, (unsigned long long)gpa);
-    r = read_input(file, offset, host, len, loader->err);
-    memory_touched(loader->mem, gpa, len);
-    return r;
-}
-
 /* --- is it a kernel? --- */
-
-/* What a file that is no bzImage looks like, as the end of "it looks like ...". */
-static const char *guess_kind(const struct input_file *file, const uint8_t *start, size_t len)
-{
-    static const struct {
-        const char *magic, *kind;
-        uint8_t len;
-    } kinds[] = {
-        {"\x7f"
-         "ELF",
-         "an ELF file (a vmlinux? the bzImage beside it is needed)", 4},
-        {"\x1f\x8b", "a gzip file", 2},
-        {"\xfd"
-         "7zXZ",
-         "an xz file", 5},
-        {"BZh", "a bzip2 file", 3},
-        {"\x28\xb5\x2f\xfd", "a zstd file", 4},
-        {"\x02\x21\x4c\x18", "an lz4 file", 4},
-        {"070701", "a cpio archive (an initrd?)", 6},
-        {"QFI\xfb", "a qcow2 disk image", 4},
-        {"\x27\x05\x19\x56", "a U-Boot image", 4},
-        {"!<arch>", "an archive or Debian package", 7},
-        {"PK\x03\x04", "a zip file", 4},
-        {"#!", "a script", 2},
-        {"MZ", "a DOS, Windows or EFI program", 2},
-    };
-    uint8_t iso[5];
-
-    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
-        if (len >= kinds[i].len && memcmp(start, kinds[i].magic, kinds[i].len) == 0)
-            return kinds[i].kind;
-    if (file->size >= 0x8006 && read_input(file, 0x8001, iso, sizeof iso, NULL) == 0 &&
-        memcmp(iso, "CD001", sizeof iso) == 0)
-        return "an ISO 9660 image of a CD";
-    if (len >= 512 && start[510] == 0x55 && start[511] == 0xaa)
-        return "a disk image or boot sector";
-    return NULL;
-}
 
 static int refuse_kind(const struct loader *loader, const uint8_t *start, size_t len)
 {
-    const char *kind = guess_kind(&loader->kernel, start, len);
+    const char *kind = file_kind(&loader->kernel, start, len);
 
     if (!kind)
         return err_set(loader->err, -ENOEXEC,
@@ -222,7 +116,7 @@ static int read_header(struct loader *loader)
     uint8_t start[HEADER_MAX] = {0};
     size_t len = loader->kernel.size < sizeof start ? loader->kernel.size : sizeof start;
     size_t header_len;
-    int r = read_input(&loader->kernel, 0, start, len, loader->err);
+    int r = input_read(&loader->kernel, 0, start, len, loader->err);
 
     if (r < 0)
         return r;
@@ -467,26 +361,26 @@ static int load_kernel(struct loader *loader)
         return r;
     trace_linux_boot_kernel(loader->kernel_at, loader->kernel_bytes, loader->room,
                             loader->header.version);
-    return load_input(loader, &loader->kernel, loader->setup_bytes, loader->kernel_bytes,
-                      loader->kernel_at);
+    return input_load(loader->mem, &loader->kernel, loader->setup_bytes, loader->kernel_bytes,
+                      loader->kernel_at, loader->err);
 }
 
 static int load_initrd(struct loader *loader)
 {
-    int r = open_input(&loader->initrd, "initrd", loader->config->initrd, loader->err);
+    int r = input_open(&loader->initrd, "initrd", loader->config->initrd, loader->err);
 
     if (r < 0 || (r = place_initrd(loader)) < 0)
         return r;
     trace_linux_boot_initrd(loader->initrd_at, loader->initrd.size);
-    return load_input(loader, &loader->initrd, 0, loader->initrd.size, loader->initrd_at);
+    return input_load(loader->mem, &loader->initrd, 0, loader->initrd.size, loader->initrd_at,
+                      loader->err);
 }
 
-static int load_all(struct loader *loader)
+/* Everything that the kernel finds in memory beside itself. */
+static int load_rest(struct loader *loader)
 {
-    int r = open_input(&loader->kernel, "kernel", loader->config->kernel, loader->err);
+    int r;
 
-    if (r < 0 || (r = load_kernel(loader)) < 0)
-        return r;
     if (loader->config->initrd && (r = load_initrd(loader)) < 0)
         return r;
     if ((r = write_cmdline(loader)) < 0 || (r = write_zero_page(loader)) < 0 ||
@@ -495,29 +389,68 @@ static int load_all(struct loader *loader)
     return is_64bit(loader) ? write_page_tables(loader) : 0;
 }
 
+static struct boot_state start_state(const struct loader *loader, gpa_t entry)
+{
+    return (struct boot_state){
+        .long_mode = is_64bit(loader),
+        .rip = entry,
+        .rsi = ZERO_PAGE,
+        .rsp = STACK_TOP,
+        .cr3 = PAGE_TABLES,
+        .gdt = GDT_ADDRESS,
+        .gdt_limit = 4 * 8 - 1,
+        .kernel = {loader->kernel_at, loader->room},
+        .initrd = {loader->initrd_at, loader->initrd.size},
+    };
+}
+
 int linux_boot_load(struct memory *mem, const struct linux_boot_config *config,
                     struct boot_state *out, struct err *err)
 {
     struct loader loader = {.mem = mem, .config = config, .err = err};
     int r;
 
-    loader.kernel.fd = -1;
     loader.initrd.fd = -1;
-    r = load_all(&loader);
-    close_input(&loader.kernel);
-    close_input(&loader.initrd);
-    if (r < 0)
-        return r;
-    *out = (struct boot_state){
-        .long_mode = is_64bit(&loader),
-        .rip = loader.kernel_at + (is_64bit(&loader) ? 0x200 : 0),
-        .rsi = ZERO_PAGE,
-        .rsp = STACK_TOP,
-        .cr3 = PAGE_TABLES,
-        .gdt = GDT_ADDRESS,
-        .gdt_limit = 4 * 8 - 1,
+    r = input_open(&loader.kernel, "kernel", config->kernel, err);
+    if (r == 0)
+        r = load_kernel(&loader);
+    if (r == 0)
+        r = load_rest(&loader);
+    if (r == 0)
+        *out = start_state(&loader, loader.kernel_at + (is_64bit(&loader) ? 0x200 : 0));
+    input_close(&loader.kernel);
+    input_close(&loader.initrd);
+    return r;
+}
+
+/* An unpacked kernel has no setup header; these are the fields of one that it reads later. */
+int linux_boot_load_rest(struct memory *mem, const struct linux_boot_config *config,
+                         struct boot_range kernel, gpa_t entry, struct boot_state *out,
+                         struct err *err)
+{
+    struct loader loader = {
+        .mem = mem,
+        .config = config,
+        .err = err,
+        .kernel = {.what = "kernel", .path = config->kernel, .fd = -1},
+        .initrd = {.fd = -1},
+        .header = {.boot_flag = BOOT_FLAG,
+                   .magic = {'H', 'd', 'r', 'S'},
+                   .version = 0x020f,
+                   .loadflags = LOADED_HIGH,
+                   .initrd_addr_max = 0x7fffffff,
+                   .kernel_alignment = 2 * MIB,
+                   .xloadflags = XLF_KERNEL_64 | XLF_CAN_BE_LOADED_ABOVE_4G,
+                   .cmdline_size = 2047},
+        .kernel_at = kernel.base,
+        .room = kernel.size,
     };
-    return 0;
+    int r = load_rest(&loader);
+
+    if (r == 0)
+        *out = start_state(&loader, entry);
+    input_close(&loader.initrd);
+    return r;
 }
 
 void boot_state_apply(const struct boot_state *state, struct cpu *cpu)
@@ -527,6 +460,8 @@ void boot_state_apply(const struct boot_state *state, struct cpu *cpu)
 
     for (unsigned i = 0; i < 16; i++)
         cpu->gpr[i] = 0;
+    cpu->gpr[RAX] = state->rax;
+    cpu->gpr[RBX] = state->rbx;
     cpu->gpr[RSI] = state->rsi;
     cpu->gpr[RSP] = state->rsp;
     cpu->rip = state->rip;

@@ -31,20 +31,33 @@ struct linux_boot_config {
     gpa_t rsdp; /* 0: no ACPI */
 };
 
-/* How the first processor starts. */
+struct boot_range {
+    gpa_t base;
+    uint64_t size;
+};
+
+/* How the first processor starts, and what was put where. */
 struct boot_state {
-    bool long_mode;
+    bool long_mode; /* else flat 32-bit protected mode */
     uint64_t rip;
-    uint64_t rsi; /* boot_params */
+    uint64_t rax, rbx; /* PVH and Multiboot */
+    uint64_t rsi;      /* boot_params */
     uint64_t rsp;
     gpa_t cr3; /* long mode only */
     gpa_t gdt;
     uint16_t gdt_limit;
+    struct boot_range kernel, initrd; /* size 0: none */
 };
 
 /* Loads kernel, initrd, command line and tables. On an error guest RAM may be partly written. */
 int linux_boot_load(struct memory *mem, const struct linux_boot_config *config,
                     struct boot_state *out, struct err *err);
+
+/* Loads all but the kernel: for a vmlinux (64-bit ELF), which was loaded already, above 1 MiB. It
+ * is entered at `entry` in long mode. */
+int linux_boot_load_rest(struct memory *mem, const struct linux_boot_config *config,
+                         struct boot_range kernel, gpa_t entry, struct boot_state *out,
+                         struct err *err);
 
 /* Puts a processor that has just been reset into that state. */
 void boot_state_apply(const struct boot_state *state, struct cpu *cpu);
