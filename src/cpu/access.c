@@ -2,6 +2,7 @@
  * registers and alignment checks. The fast way is tlb_lookup_*() in tlb.h. */
 #include "cpu/access.h"
 
+#include "cpu/cpuid.h"
 #include "cpu/insn.h"
 #include "cpu/paging.h"
 #include "cpu/tlb.h"
@@ -216,15 +217,31 @@ static unsigned first_part(gva_t gva, unsigned len)
     return left < len ? (unsigned)left : len;
 }
 
+/* What #AC demands of an operand of `len` bytes (SDM vol. 3, table 6-7). */
+static unsigned alignment_of(unsigned len)
+{
+    switch (len) {
+    case 2:
+    case 4:
+    case 8:
+    case 16: return len;
+    case 32: return 16;
+    case 10: return 8; /* an 80-bit value */
+    case 14:
+    case 94: return 2; /* x87 environments and states */
+    case 28:
+    case 108: return 4;
+    default: return 1;
+    }
+}
+
 /* SDM vol. 3, 6.15 (#AC): only explicit accesses at CPL 3, of more than a byte. */
 static bool aligned(struct cpu *cpu, gva_t gva, unsigned len, unsigned access)
 {
     if (likely(cpu->tlb->current != cpu->tlb->entries[TLB_CHECKED]) ||
         (access & (ACCESS_SYSTEM | ACCESS_FETCH)))
         return true;
-    if (len == 10)
-        len = 8; /* an 80-bit value */
-    if (len > 1 && len <= 32 && (len & (len - 1)) == 0 && (gva & (len - 1)))
+    if (gva & (alignment_of(len) - 1))
         return cpu_raise_error(cpu, EXC_AC, 0);
     return true;
 }
@@ -324,6 +341,9 @@ bool seg_to_linear(struct cpu *cpu, enum seg seg, uint64_t ea, unsigned len, uns
     if (cpu_is_64bit(cpu)) {
         *gva = seg >= FS ? ea + s->base : ea;
         if (unlikely(!cpu_canonical(cpu, *gva) || !cpu_canonical(cpu, *gva + len - 1)))
+            return seg_fault(cpu, seg);
+        /* AMD's processors look at the offset, too. */
+        if (unlikely(seg >= FS && !cpu_canonical(cpu, ea) && cpu_model_is_amd(cpu->model)))
             return seg_fault(cpu, seg);
         return true;
     }

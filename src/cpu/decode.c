@@ -250,7 +250,7 @@ static bool takes_unaligned(ZydisMnemonic mnemonic)
 }
 
 /* SDM vol. 2, table 2-14: types 1, 2 and 4. */
-static uint16_t alignment_flag(const struct decoded *d)
+static uint16_t alignment_flag(const struct decoded *d, bool amd)
 {
     if (!(d->in.flags & INSN_MEM) || d->in.mem_size < 16)
         return 0;
@@ -259,9 +259,14 @@ static uint16_t alignment_flag(const struct decoded *d)
     case ZYDIS_EXCEPTION_CLASS_AVX1: return INSN_ALIGNED;
     case ZYDIS_EXCEPTION_CLASS_SSE2:
     case ZYDIS_EXCEPTION_CLASS_SSE4:
+        if (d->zi.meta.isa_set == ZYDIS_ISA_SET_SHA && amd)
+            return 0; /* AMD's processors take any address there */
         return takes_unaligned(d->zi.mnemonic) ? 0 : INSN_ALIGNED_SSE;
-    default: return 0;
+    default: break;
     }
+    return d->zi.mnemonic == ZYDIS_MNEMONIC_CVTPD2PI || d->zi.mnemonic == ZYDIS_MNEMONIC_CVTTPD2PI
+               ? INSN_ALIGNED_SSE
+               : 0;
 }
 
 static void note_immediates(struct decoded *d)
@@ -404,12 +409,35 @@ static void correct_sib_base(struct decoded *d)
     }
 }
 
+/* On AMD processors a REP prefix decides which ZF a LOOPcc wants. */
+static void correct_loop(const struct cpu *cpu, ZydisDecodedInstruction *zi)
+{
+    if (!cpu_model_is_amd(cpu->model) || (zi->mnemonic != ZYDIS_MNEMONIC_LOOPE &&
+                                          zi->mnemonic != ZYDIS_MNEMONIC_LOOPNE))
+        return;
+    for (unsigned i = 0; i < zi->raw.prefix_count; i++) {
+        if (zi->raw.prefixes[i].value == 0xf3)
+            zi->mnemonic = ZYDIS_MNEMONIC_LOOPE;
+        else if (zi->raw.prefixes[i].value == 0xf2)
+            zi->mnemonic = ZYDIS_MNEMONIC_LOOPNE;
+    }
+}
+
+/* 0F 0D is a prefetch; with a register operand it is a NOP on Intel's processors only. */
+static bool is_illegal_prefetch(const struct cpu *cpu, const ZydisDecodedInstruction *zi)
+{
+    return cpu_model_is_amd(cpu->model) && zi->opcode_map == ZYDIS_OPCODE_MAP_0F &&
+           zi->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && zi->opcode == 0x0d &&
+           zi->raw.modrm.mod == 3;
+}
+
 static void describe(const struct cpu *cpu, struct decoded *d)
 {
+    correct_loop(cpu, &d->zi);
     correct_branch_width(cpu, &d->zi);
     correct_sib_base(d);
     d->row = insn_row_find(cpu, &d->zi);
-    if (!row_fits_mode(cpu, d))
+    if (!row_fits_mode(cpu, d) || is_illegal_prefetch(cpu, &d->zi))
         d->row = &illegal_row;
     if (d->row->class == CLASS_HELPER)
         refine_bit_row(d);
@@ -423,9 +451,27 @@ static void describe(const struct cpu *cpu, struct decoded *d)
     note_prefixes(d);
     note_numbers(d);
     d->in.flags |= d->row->flags & ROW_MXCSR ? INSN_MXCSR : 0;
-    d->in.flags |= alignment_flag(d);
+    d->in.flags |= alignment_flag(d, cpu_model_is_amd(cpu->model));
     d->unit = unit_of(d);
     d->uses_mxcsr = uses_mxcsr(&d->zi);
+}
+
+/* F3 90 with REX.B is XCHG R8, RAX, which Zydis 4.0 takes for PAUSE: decode it without F3. */
+static ZyanStatus correct_pause(const ZydisDecoder *decoder, const uint8_t *code, struct decoded *d)
+{
+    uint8_t without[INSN_MAX_LEN], length = d->zi.length;
+    unsigned n = 0;
+    ZyanStatus status;
+
+    if (d->zi.mnemonic != ZYDIS_MNEMONIC_PAUSE ||
+        !((d->zi.attributes & ZYDIS_ATTRIB_HAS_REX) && d->zi.raw.rex.B))
+        return ZYAN_STATUS_SUCCESS;
+    for (unsigned i = 0; i < length; i++)
+        if (code[i] != 0xf3)
+            without[n++] = code[i];
+    status = ZydisDecoderDecodeFull(decoder, without, n, &d->zi, d->ops);
+    d->zi.length = length;
+    return status;
 }
 
 enum decode_result insn_decode(const struct cpu *cpu, const uint8_t *code, unsigned avail,
@@ -438,6 +484,8 @@ enum decode_result insn_decode(const struct cpu *cpu, const uint8_t *code, unsig
     memset(&d->in, 0, sizeof(*d) - sizeof d->ops - sizeof d->zi);
     d->in.base = d->in.index = REG_NONE;
     status = ZydisDecoderDecodeFull(&decoder, code, avail, &d->zi, d->ops);
+    if (ZYAN_SUCCESS(status))
+        status = correct_pause(&decoder, code, d);
     if (status == ZYDIS_STATUS_NO_MORE_DATA)
         return avail < INSN_MAX_LEN ? DECODE_MORE : DECODE_TOO_LONG;
     if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)

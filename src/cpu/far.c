@@ -245,13 +245,14 @@ static bool far_transfer(struct cpu *cpu, const struct far_target *t)
 bool far_pointer_read(struct cpu *cpu, const struct insn *in, uint64_t *offset, uint16_t *sel)
 {
     unsigned size = in->osize == 8 && cpu_model_is_amd(cpu->model) ? 4 : in->osize;
-    uint8_t bytes[10];
+    uint64_t ea = insn_ea(cpu, in), sel_ea = ea + size, v;
 
-    if (!virt_read(cpu, in->seg, insn_ea(cpu, in), bytes, size + 2))
+    if (in->asize < 8)
+        sel_ea &= (UINT64_C(1) << 8 * in->asize) - 1;
+    if (!virt_read_int(cpu, in->seg, ea, size, offset) ||
+        !virt_read_int(cpu, in->seg, sel_ea, 2, &v))
         return false;
-    *offset = 0;
-    memcpy(offset, bytes, size);
-    memcpy(sel, bytes + size, 2);
+    *sel = (uint16_t)v;
     return true;
 }
 

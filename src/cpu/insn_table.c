@@ -133,6 +133,8 @@ static const struct insn_row illegal;
 static const struct insn_row simd_copy = {CLASS_COPY, ROW_SIZE_OP0, NULL};
 
 static const struct insn_row rows[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
+    /* x87 comparisons that Zydis counts to the Pentium Pro's instructions */
+    COPY(FCOMI), COPY(FCOMIP), COPY(FUCOMI), COPY(FUCOMIP),
     /* arithmetic, logic, bits */
     COPY(ADC), COPY(ADCX), COPY(ADD), COPY(ADOX), COPY(AND), COPY(ANDN), COPY(BEXTR), COPY(BLSI),
     COPY(BLSMSK), COPY(BLSR), COPY(BSF), COPY(BSR), COPY(BSWAP), COPY(BZHI), COPY(CBW), COPY(CDQ),

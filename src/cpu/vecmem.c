@@ -78,11 +78,11 @@ bool op_maskmovq(struct cpu *cpu, const struct insn *in)
     cpu_x87_sync(cpu);
     memcpy(data, x87_mmx(cpu, in->reg & 7), 8);
     memcpy(mask, x87_mmx(cpu, in->rm & 7), 8);
-    if (!store_masked(cpu, in, ea, data, mask, 8, 1))
-        return false;
-    x87_set_top(cpu, 0); /* as every MMX instruction: TOP is 0 and no register is empty */
+    /* As with every MMX instruction TOP is 0 then and no register empty; processors do that even
+     * if the store faults. */
+    x87_set_top(cpu, 0);
     cpu->fx[4] = 0xff;
-    return true;
+    return store_masked(cpu, in, ea, data, mask, 8, 1);
 }
 
 bool op_maskmovdqu(struct cpu *cpu, const struct insn *in)

@@ -45,8 +45,8 @@ void case_set_register(struct test_case *c, ZydisRegister reg, uint64_t value)
 
 uint16_t case_pick_selector(struct rng *rng)
 {
-    static const uint16_t others[] = {0,    1,    2,    3,      SEL_USER_CS32, SEL_USER_DS,
-                                      SEL_USER_CS, 0x10, 0x18, 0x5ff, 0xfff8, 0x4007};
+    static const uint16_t others[] = {0,           1,    2,    3,     SEL_USER_CS32, SEL_USER_DS,
+                                      SEL_USER_CS, 0x10, 0x18, 0x5ff, 0xfff8,        0x4007};
     unsigned pick = rng_below(rng, 2 * LDT_COUNT);
 
     if (pick < LDT_COUNT)
@@ -90,15 +90,16 @@ static uint64_t pick_target(const struct test_case *c, unsigned size, struct rng
     switch (rng_below(rng, 40)) {
     case 0:
     case 1: return at; /* any alignment */
-    case 2: /* across the boundary of two writable pages */
+    case 2:            /* across the boundary of two writable pages */
         return DATA_BASE + PAGE_SIZE - rng_below(rng, size + 1);
     case 3: return DATA_WRITABLE_END - rng_below(rng, size + 1); /* ... of writable, read-only */
     case 4: return DATA_WRITABLE_END + rng_below(rng, PAGE_SIZE) / align * align; /* read-only */
-    case 5: return DATA_END - rng_below(rng, size + 8);           /* the end of what is mapped */
-    case 6: return DATA_BASE - rng_below(rng, 2 * size + 1);      /* the begin */
+    case 5: return DATA_END - rng_below(rng, size + 8);      /* the end of what is mapped */
+    case 6: return DATA_BASE - rng_below(rng, 2 * size + 1); /* the begin */
     case 7:
         if (c->mode == 64 && rng_one_in(rng, 2))
-            return (UINT64_C(1) << 47) - rng_below(rng, 64); /* the end of what is canonical */
+            /* the end of what is canonical */
+            return (UINT64_C(1) << 47) - (size > 8 ? 4 * size : rng_below(rng, 64));
         return c->mode == 64 && rng_one_in(rng, 2) ? rng_u64(rng) | UINT64_C(1) << 62
                                                    : rng_below(rng, 0x8000);
     default: return DATA_BASE + (at - DATA_BASE) / align * align;
@@ -134,9 +135,8 @@ static uint64_t reach(struct test_case *c, const struct decoded *d, const ZydisD
     uint64_t base = segment_base(c, seg);
     uint64_t disp = op->mem.disp.has_displacement ? (uint64_t)op->mem.disp.value : 0;
     uint64_t scale = op->mem.scale ? op->mem.scale : 1;
-    uint64_t index = op->mem.type == ZYDIS_MEMOP_TYPE_VSIB
-                         ? 0
-                         : get_register(c, op->mem.index) * scale;
+    uint64_t index =
+        op->mem.type == ZYDIS_MEMOP_TYPE_VSIB ? 0 : get_register(c, op->mem.index) * scale;
 
     if (op->mem.base == ZYDIS_REGISTER_RIP || op->mem.base == ZYDIS_REGISTER_EIP)
         return CODE_BASE + c->offset + d->insn.length + disp + (seg >= FS ? base : 0);
@@ -299,9 +299,9 @@ static void repair_disp(struct test_case *c, const struct decoded *d, struct rng
         if (op->mem.base == ZYDIS_REGISTER_RIP || op->mem.base == ZYDIS_REGISTER_EIP)
             set_disp(c, d, target - (CODE_BASE + c->offset + d->insn.length));
         else if (op->mem.base == ZYDIS_REGISTER_NONE && op->mem.index == ZYDIS_REGISTER_NONE)
-            set_disp(c, d, d->insn.address_width == 16 || c->mode == 16
-                               ? target - (DATA_BASE - 0x8000)
-                               : target);
+            set_disp(c, d,
+                     d->insn.address_width == 16 || c->mode == 16 ? target - (DATA_BASE - 0x8000)
+                                                                  : target);
     }
 }
 

@@ -1,7 +1,8 @@
 /* compare.h - do the processor and the engine agree on a case?
  *
  * Everything is compared, undefined flags too: both run on the same processor. What can't agree is
- * in a table, with the reason; the length of the instruction and its faults are compared even then. */
+ * in a table, with the reason; the length of the instruction and its faults are compared even then.
+ */
 #ifndef DOBLE_TESTS_INSN_COMPARE_H
 #define DOBLE_TESTS_INSN_COMPARE_H
 

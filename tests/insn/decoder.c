@@ -24,11 +24,32 @@ void decoder_init(ZydisDecoder *decoder, const struct cpu_model *model, unsigned
                            cpu_model_has(model, FEAT_WBNOINVD));
 }
 
+/* SIB with base 101b and mod 00b has no base, whatever REX.B says; Zydis 4.0 forgets that when the
+ * address size is 32 bits. */
+static void correct_sib_base(struct decoded *d)
+{
+    if (!(d->insn.attributes & ZYDIS_ATTRIB_HAS_SIB) || d->insn.raw.modrm.mod != 0 ||
+        d->insn.raw.sib.base != 5)
+        return;
+    for (unsigned i = 0; i < d->insn.operand_count; i++) {
+        ZydisDecodedOperand *op = &d->ops[i];
+
+        if (op->type != ZYDIS_OPERAND_TYPE_MEMORY ||
+            op->encoding != ZYDIS_OPERAND_ENCODING_MODRM_RM)
+            continue;
+        op->mem.base = ZYDIS_REGISTER_NONE;
+        op->mem.disp.has_displacement = ZYAN_TRUE;
+        op->mem.disp.value = d->insn.raw.disp.value;
+    }
+}
+
 bool decoder_decode(const ZydisDecoder *decoder, const uint8_t *bytes, unsigned len,
                     struct decoded *out)
 {
-    return ZYAN_SUCCESS(
-        ZydisDecoderDecodeFull(decoder, bytes, len, &out->insn, out->ops));
+    if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(decoder, bytes, len, &out->insn, out->ops)))
+        return false;
+    correct_sib_base(out);
+    return true;
 }
 
 /* Which feature of the model an instruction set of Zydis needs; sets that aren't here are never
@@ -126,10 +147,8 @@ enum tested decoder_tested(const struct cpu_model *model, const struct decoded *
     case ZYDIS_MNEMONIC_SYSENTER:
     case ZYDIS_MNEMONIC_VMCALL:
     case ZYDIS_MNEMONIC_VMMCALL:
-    case ZYDIS_MNEMONIC_XBEGIN:
-        return TESTED_NOT;
-    case ZYDIS_MNEMONIC_INT:
-        return d->ops[0].imm.value.u == 0x80 ? TESTED_NOT : TESTED_YES;
+    case ZYDIS_MNEMONIC_XBEGIN: return TESTED_NOT;
+    case ZYDIS_MNEMONIC_INT: return d->ops[0].imm.value.u == 0x80 ? TESTED_NOT : TESTED_YES;
     case ZYDIS_MNEMONIC_VAESENC:
     case ZYDIS_MNEMONIC_VAESENCLAST:
     case ZYDIS_MNEMONIC_VAESDEC:

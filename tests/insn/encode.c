@@ -37,8 +37,8 @@ static void put_map(struct out *o, unsigned map)
 
 static void put_legacy(struct out *o, const struct variant *v, const struct choice *c)
 {
-    unsigned rex = 0x40 | (unsigned)v->w << 3 | (unsigned)c->r << 2 | (unsigned)c->x << 1 |
-                   (unsigned)c->b;
+    unsigned rex =
+        0x40 | (unsigned)v->w << 3 | (unsigned)c->r << 2 | (unsigned)c->x << 1 | (unsigned)c->b;
 
     if (v->lock)
         put(o, 0xf0);
@@ -86,7 +86,7 @@ static void put_all(struct out *o, const struct variant *v, const struct choice 
 }
 
 void encode_plain(const struct variant *v, unsigned mode, unsigned reg, unsigned rm,
-                      uint8_t bytes[16])
+                  uint8_t bytes[16])
 {
     struct out o = {bytes, 0};
     struct choice c = {.mode = mode, .mod = v->memory ? 0 : 3, .reg = reg, .rm = rm};

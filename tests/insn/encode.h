@@ -9,6 +9,6 @@
 /* The plainest encoding with these fields of ModRM; what follows (immediates) is zero. VEX.vvvv is
  * 1111b. */
 void encode_plain(const struct variant *v, unsigned mode, unsigned reg, unsigned rm,
-                      uint8_t bytes[16]);
+                  uint8_t bytes[16]);
 
 #endif

@@ -102,9 +102,13 @@ static void put_system_descriptor(struct engine_runner *r, unsigned selector, ui
 static void fill_gdt(struct engine_runner *r)
 {
     /* as in a Linux kernel; 8 is its 32-bit kernel code segment */
-    static const uint64_t entries[] = {0, 0x00cf9b000000ffff, 0x00af9b000000ffff,
-                                       0x00cf93000000ffff, 0x00cffb000000ffff,
-                                       0x00cff3000000ffff, 0x00affb000000ffff};
+    static const uint64_t entries[] = {0,
+                                       0x00cf9b000000ffff,
+                                       0x00af9b000000ffff,
+                                       0x00cf93000000ffff,
+                                       0x00cffb000000ffff,
+                                       0x00cff3000000ffff,
+                                       0x00affb000000ffff};
 
     for (unsigned i = 0; i < ARRAY_SIZE(entries); i++)
         *phys_u64(r, PHYS_GDT + 8 * i) = entries[i];
@@ -126,6 +130,8 @@ static void fill_idt(struct engine_runner *r)
         *phys_u64(r, PHYS_IDT + 16 * v + 8) = at >> 32;
     }
     memcpy(memory_ram(&r->mem, PHYS_TSS + 4, 8), &(uint64_t){STACK_TOP}, 8); /* RSP0 */
+    /* the I/O permission map begins beyond the TSS's limit: no port is allowed */
+    memcpy(memory_ram(&r->mem, PHYS_TSS + 0x66, 2), &(uint16_t){0x68}, 2);
 }
 
 static void set_system_registers(struct cpu *cpu)
@@ -137,8 +143,8 @@ static void set_system_registers(struct cpu *cpu)
     cpu->xcr0 = XCR0_X87 | XCR0_SSE | XCR0_AVX;
     cpu->gdtr = (struct desc_table){KERNEL_BASE + PHYS_GDT, 0x7f};
     cpu->idtr = (struct desc_table){KERNEL_BASE + PHYS_IDT, 0xfff};
-    cpu->ldtr = (struct segment){KERNEL_BASE + PHYS_LDT, 8 * LDT_COUNT - 1, LDT_SELECTOR,
-                                 SEG_P | 2};
+    cpu->ldtr =
+        (struct segment){KERNEL_BASE + PHYS_LDT, 8 * LDT_COUNT - 1, LDT_SELECTOR, SEG_P | 2};
     cpu->tr = (struct segment){KERNEL_BASE + PHYS_TSS, 0x67, TSS_SELECTOR, SEG_P | 0xb};
     cpu_update_mode(cpu);
     tlb_flush_all(cpu);

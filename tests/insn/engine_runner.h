@@ -1,9 +1,10 @@
 /* engine_runner.h - runs test cases in a guest of the engine under test.
  *
- * The guest is a 64-bit kernel without code: page tables that map the addresses of case.h, GDT, LDT,
- * IDT, TSS and a kernel stack. A case runs at CPL 3; its exception is delivered through the guest's
- * IDT, so that vector, error code, RIP, flags and stack are read from the frame on the kernel stack
- * as a kernel would. Without TF and without an exception the state is read when the step is done. */
+ * The guest is a 64-bit kernel without code: page tables that map the addresses of case.h, GDT,
+ * LDT, IDT, TSS and a kernel stack. A case runs at CPL 3; its exception is delivered through the
+ * guest's IDT, so that vector, error code, RIP, flags and stack are read from the frame on the
+ * kernel stack as a kernel would. Without TF and without an exception the state is read when the
+ * step is done. */
 #ifndef DOBLE_TESTS_INSN_ENGINE_RUNNER_H
 #define DOBLE_TESTS_INSN_ENGINE_RUNNER_H
 

@@ -62,8 +62,8 @@ struct form *forms_add(struct form_list *list, const char *name, unsigned mode)
 static bool same_encoding(const struct variant *a, const struct variant *b)
 {
     return a->family == b->family && a->map == b->map && a->opcode == b->opcode &&
-           a->prefix == b->prefix && a->opsize == b->opsize && a->w == b->w &&
-           a->lock == b->lock && a->l == b->l && a->memory == b->memory;
+           a->prefix == b->prefix && a->opsize == b->opsize && a->w == b->w && a->lock == b->lock &&
+           a->l == b->l && a->memory == b->memory;
 }
 
 static void add_variant(struct form *form, const struct variant *v)

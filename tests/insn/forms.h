@@ -12,13 +12,13 @@ enum encoding_family { LEGACY, VEX };
 
 struct variant {
     uint8_t family;
-    uint8_t map;    /* 0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A */
+    uint8_t map; /* 0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A */
     uint8_t opcode;
     uint8_t prefix; /* F2, F3 or 0; VEX: pp as a prefix byte, may be 66 */
     bool opsize;    /* 66 */
     bool w, lock, l;
     bool has_modrm;
-    bool memory;    /* ModRM.mod != 3 */
+    bool memory;               /* ModRM.mod != 3 */
     uint8_t reg_mask, rm_mask; /* values of ModRM.reg and (registers) ModRM.rm that give the form */
 };
 

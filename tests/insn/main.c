@@ -1,4 +1,5 @@
-/* main.c - insn-test: every instruction form, by the engine and by the processor (see docs/testing).
+/* main.c - insn-test: every instruction form, by the engine and by the processor (see
+ * docs/testing).
  *
  *   insn-test [--forms N] [--random-bytes N] [--seed S] [--mode 64|32|16] [--filter REGEX]
  *             [--show N] [--cpu MODEL] [--table FILE] [--list]
@@ -52,16 +53,12 @@ static bool set_option(struct settings *s, int option)
 
 static bool parse(struct settings *s, int argc, char **argv)
 {
-    static const struct option longs[] = {{"forms", required_argument, NULL, 'n'},
-                                          {"random-bytes", required_argument, NULL, 'r'},
-                                          {"seed", required_argument, NULL, 's'},
-                                          {"mode", required_argument, NULL, 'm'},
-                                          {"filter", required_argument, NULL, 'f'},
-                                          {"show", required_argument, NULL, 'w'},
-                                          {"cpu", required_argument, NULL, 'c'},
-                                          {"table", required_argument, NULL, 't'},
-                                          {"list", no_argument, NULL, 'l'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {
+        {"forms", required_argument, NULL, 'n'},  {"random-bytes", required_argument, NULL, 'r'},
+        {"seed", required_argument, NULL, 's'},   {"mode", required_argument, NULL, 'm'},
+        {"filter", required_argument, NULL, 'f'}, {"show", required_argument, NULL, 'w'},
+        {"cpu", required_argument, NULL, 'c'},    {"table", required_argument, NULL, 't'},
+        {"list", no_argument, NULL, 'l'},         {NULL, 0, NULL, 0}};
     int option;
 
     while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1)

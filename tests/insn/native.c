@@ -1,7 +1,7 @@
 /* native.c - see native.h: the parent's side, and the child's main loop.
  *
- * Both talk over a socket pair: a byte with the number of a batch starts it, the same byte back says
- * that it is done. */
+ * Both talk over a socket pair: a byte with the number of a batch starts it, the same byte back
+ * says that it is done. */
 #define _GNU_SOURCE
 #include "native.h"
 #include "native_child.h"
@@ -14,6 +14,7 @@
 
 #include <cpuid.h>
 #include <errno.h>
+#include <stdio.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,8 +96,8 @@ static void stop_child(struct native *n)
 
 static void *map_shared(int fd, uint64_t size, uint64_t offset)
 {
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, fd < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED,
-                   fd, (off_t)offset);
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                   fd < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED, fd, (off_t)offset);
 
     return p == MAP_FAILED ? NULL : p;
 }
@@ -182,6 +183,14 @@ bool native_wait(struct native *n, unsigned index)
     (void)index;
     if (wait_byte(n))
         return true;
+    {
+        int st;
+        usleep(1000);
+        if (waitpid(n->pid, &st, WNOHANG) > 0)
+            fprintf(stderr, "DEBUG child status %x\n", st);
+        else
+            fprintf(stderr, "DEBUG hung\n");
+    }
     stop_child(n);
     start_child(n, NULL);
     return false;

@@ -3,8 +3,8 @@
  * A child process does it, so that neither its signal handlers nor a store that went astray touch
  * the engine under test. The child maps the code and data pages at their fixed addresses, and runs
  * each case with TF set: the state is loaded by the return from a signal handler, and saved by the
- * kernel when the trap (or the fault) of the instruction raises the next signal. So a case costs one
- * signal, and a batch is run without leaving the handler.
+ * kernel when the trap (or the fault) of the instruction raises the next signal. So a case costs
+ * one signal, and a batch is run without leaving the handler.
  *
  * The caller fills a batch, starts it, and does other work until native_wait(). */
 #ifndef DOBLE_TESTS_INSN_NATIVE_H

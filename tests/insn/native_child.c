@@ -248,8 +248,8 @@ void native_signal(int sig, void *info, void *context)
 
 static void map_at(uint64_t address, uint64_t size, int prot, int fd, uint64_t offset)
 {
-    void *at = mmap((void *)(uintptr_t)address, size, prot, MAP_SHARED | MAP_FIXED_NOREPLACE, fd,
-                    (off_t)offset);
+    void *at = mmap((void *)(uintptr_t)address, size, prot,
+                    MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_POPULATE, fd, (off_t)offset);
 
     if (at != (void *)(uintptr_t)address)
         _exit(98);

@@ -81,9 +81,15 @@ void rng_extended(struct rng *r, uint8_t out[10])
 {
     static const uint16_t exponents[] = {0,      1,      0x3fff, 0x3ffe, 0x4000, 0x400e,
                                          0x401e, 0x403e, 0x403d, 0x43fe, 0x7ffe, 0x7fff};
-    static const uint64_t mantissas[] = {
-        0, 1, UINT64_C(1) << 63, (UINT64_C(1) << 63) | 1, UINT64_C(3) << 62, UINT64_MAX,
-        UINT64_MAX >> 1, (UINT64_C(1) << 63) | 0x7ff, UINT64_C(0xfffffffffffff800)};
+    static const uint64_t mantissas[] = {0,
+                                         1,
+                                         UINT64_C(1) << 63,
+                                         (UINT64_C(1) << 63) | 1,
+                                         UINT64_C(3) << 62,
+                                         UINT64_MAX,
+                                         UINT64_MAX >> 1,
+                                         (UINT64_C(1) << 63) | 0x7ff,
+                                         UINT64_C(0xfffffffffffff800)};
     uint64_t any = rng_u64(r);
     uint64_t mantissa = rng_u64(r) | UINT64_C(1) << 63;
     uint16_t exponent = 0x3fc0 + (any >> 8 & 0x7f);
@@ -134,9 +140,7 @@ static void fill_element(struct rng *r, unsigned kind, uint8_t out[16])
         rng_extended(r, out);
         memcpy(out + 10, out, 6);
         return;
-    default:
-        v[0] = rng_u64(r);
-        v[1] = rng_u64(r);
+    default: v[0] = rng_u64(r); v[1] = rng_u64(r);
     }
     memcpy(out, v, 16);
 }

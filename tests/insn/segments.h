@@ -1,7 +1,8 @@
 /* segments.h - the segments that the instruction test uses, natively (modify_ldt) and in the guest.
  *
  * The GDT has the entries of a 64-bit Linux process (arch/x86/include/asm/segment.h); the LDT has
- * one of each kind that user mode can use. The accessed bit is set in all of them, as Linux does. */
+ * one of each kind that user mode can use. The accessed bit is set in all of them, as Linux does.
+ */
 #ifndef DOBLE_TESTS_INSN_SEGMENTS_H
 #define DOBLE_TESTS_INSN_SEGMENTS_H
 
@@ -14,15 +15,15 @@
 #define SEL_USER_CS 0x33
 
 enum ldt_index {
-    LDT_CODE32,      /* flat */
-    LDT_DATA32,      /* flat */
-    LDT_CODE16,      /* base CODE_BASE, 64 KiB */
-    LDT_DATA16,      /* base below the data pages, 64 KiB, 16-bit stack */
-    LDT_SHORT,       /* like LDT_DATA16, but ends within the data pages; 32-bit stack */
-    LDT_EXPAND_DOWN, /* flat base; begins within the data pages */
-    LDT_READ_ONLY,   /* flat */
-    LDT_ABSENT,      /* P = 0 */
-    LDT_EXECUTE_ONLY, /* flat 32-bit code that can't be read */
+    LDT_CODE32,         /* flat */
+    LDT_DATA32,         /* flat */
+    LDT_CODE16,         /* base CODE_BASE, 64 KiB */
+    LDT_DATA16,         /* base below the data pages, 64 KiB, 16-bit stack */
+    LDT_SHORT,          /* like LDT_DATA16, but ends within the data pages; 32-bit stack */
+    LDT_EXPAND_DOWN,    /* flat base; begins within the data pages */
+    LDT_READ_ONLY,      /* flat */
+    LDT_ABSENT,         /* P = 0 */
+    LDT_EXECUTE_ONLY,   /* flat 32-bit code that can't be read */
     LDT_DATA16_SHIFTED, /* another 64 KiB over the data pages with an odd base */
     LDT_COUNT
 };

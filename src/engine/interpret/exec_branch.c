@@ -160,10 +160,21 @@ static void jmp_indirect(struct cpu *cpu, const struct insn *in)
 
 /* --- CALL and RET --- */
 
+/* Could the return address be pushed? Its faults come before that of the target. */
+static bool probe_push(struct cpu *cpu, unsigned size)
+{
+    gva_t gva;
+
+    return seg_to_linear(cpu, SS, (cpu->gpr[RSP] - size) & stack_mask(cpu), size, ACCESS_WRITE,
+                         &gva) &&
+           lin_probe(cpu, gva, size, ACCESS_WRITE);
+}
+
 /* Pushes the return address and goes on at `target`. */
 static void call(struct cpu *cpu, const struct insn *in, uint64_t target)
 {
-    if (!check_target(cpu, in, &target) || !stack_push(cpu, next_rip(cpu, in), in->osize)) {
+    if (!probe_push(cpu, in->osize) || !check_target(cpu, in, &target) ||
+        !stack_push(cpu, next_rip(cpu, in), in->osize)) {
         exec_leave_fault(cpu, in);
         return;
     }
