@@ -61,19 +61,21 @@ static void note_watch(struct cpu *cpu, gva_t gva, unsigned len, unsigned access
 static void enter_tlb(struct cpu *cpu, struct tlb_entry *e, gva_t gva, unsigned access,
                       const struct translation *t, void *host_page, bool has_code)
 {
-    uint64_t tag = (gva & PAGE_MASK) | cpu->tlb->generation;
+    uint64_t tag = tlb_tag(gva), invalid = tlb_invalid_tag(tlb_index(gva));
     uintptr_t addend = (uintptr_t)host_page - (uintptr_t)(gva & PAGE_MASK);
+    size_t table = (size_t)(e - cpu->tlb->space->entries[0]) / TLB_SIZE;
 
     if (e->addend != addend || (e->read_tag != tag && e->fetch_tag != tag)) {
-        memset(e, 0, sizeof *e);
+        e->read_tag = e->write_tag = e->fetch_tag = invalid;
         e->addend = addend;
     }
     if (access & ACCESS_FETCH) {
         e->fetch_tag = tag;
     } else {
         e->read_tag = tag;
-        e->write_tag = t->writable && !has_code ? tag : 0;
+        e->write_tag = t->writable && !has_code ? tag : invalid;
     }
+    cpu->tlb->space->used[table] = true;
     if (t->page_size > PAGE_SIZE)
         tlb_note_large(cpu->tlb, gva, t->page_size);
     cpu->stats.tlb_fills++;
@@ -85,15 +87,15 @@ static struct tlb_entry *entry_for(struct cpu *cpu, gva_t gva, unsigned access)
     struct tlb_entry *table = tlb->current;
 
     if (access & ACCESS_SYSTEM)
-        table = tlb->entries[TLB_SUPER];
-    else if ((access & ACCESS_FETCH) && table == tlb->entries[TLB_CHECKED])
-        table = tlb->entries[TLB_USER];
-    return &table[(gva >> PAGE_SHIFT) & (TLB_SIZE - 1)];
+        table = tlb->space->entries[TLB_SUPER];
+    else if ((access & ACCESS_FETCH) && table == tlb->checked)
+        table = tlb->space->entries[TLB_USER];
+    return &table[tlb_index(gva)];
 }
 
 static bool may_enter(const struct cpu *cpu, gva_t gva, const struct tlb_entry *e)
 {
-    if (e >= cpu->tlb->entries[TLB_CHECKED])
+    if (e >= cpu->tlb->checked && e < cpu->tlb->checked + TLB_SIZE)
         return false;
     return !watching(cpu) || !watch_hits(cpu, gva & PAGE_MASK, PAGE_SIZE, true);
 }
@@ -107,7 +109,7 @@ static bool is_apic_page(const struct cpu *cpu, gpa_t gpa)
 static bool resolve(struct cpu *cpu, gva_t gva, unsigned access, struct target *target)
 {
     struct tlb_entry *e = entry_for(cpu, gva, access);
-    uint64_t tag = (gva & PAGE_MASK) | cpu->tlb->generation;
+    uint64_t tag = tlb_tag(gva);
     struct translation t;
     uint8_t *flags;
 
@@ -238,7 +240,7 @@ static unsigned alignment_of(unsigned len)
 /* SDM vol. 3, 6.15 (#AC): only explicit accesses at CPL 3, of more than a byte. */
 static bool aligned(struct cpu *cpu, gva_t gva, unsigned len, unsigned access)
 {
-    if (likely(cpu->tlb->current != cpu->tlb->entries[TLB_CHECKED]) ||
+    if (likely(cpu->tlb->current != cpu->tlb->checked) ||
         (access & (ACCESS_SYSTEM | ACCESS_FETCH)))
         return true;
     if (gva & (alignment_of(len) - 1))
@@ -302,7 +304,7 @@ bool lin_span(struct cpu *cpu, gva_t gva, unsigned access, void **host, unsigned
     if (!resolve(cpu, gva, access, &t))
         return false;
     if (!(t.notify && (access & ACCESS_WRITE)) && !watching(cpu) &&
-        cpu->tlb->current != cpu->tlb->entries[TLB_CHECKED])
+        cpu->tlb->current != cpu->tlb->checked)
         *host = t.host;
     return true;
 }

@@ -50,6 +50,7 @@ struct cpu *cpu_new(struct memory *mem, struct bus *bus, struct clock *clock,
     cpu->bus = bus;
     cpu->clock = clock;
     cpu->model = model;
+    tlb_init(tlb);
     cpu->tlb = tlb;
     cpu->index = index;
     cpu->icount_limit = UINT64_MAX;

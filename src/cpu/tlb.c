@@ -2,78 +2,94 @@
 
 #include <string.h>
 
+static void clear_entry(struct tlb_entry *e, unsigned index)
+{
+    e->read_tag = e->write_tag = e->fetch_tag = tlb_invalid_tag(index);
+    e->addend = 0;
+}
+
+static void clear_table(struct tlb_entry *table)
+{
+    for (unsigned i = 0; i < TLB_SIZE; i++)
+        clear_entry(&table[i], i);
+}
+
+void tlb_init(struct tlb *tlb)
+{
+    clear_table(tlb->checked);
+    for (unsigned s = 0; s < TLB_SPACES; s++) {
+        tlb->spaces[s].pcid = UINT64_MAX;
+        for (unsigned t = 0; t < TLB_TABLES; t++)
+            clear_table(tlb->spaces[s].entries[t]);
+    }
+    tlb->space = &tlb->spaces[0];
+    tlb->current = tlb->space->entries[TLB_SUPER];
+    tlb->large_mask = 0;
+    tlb->large_base = 1;
+}
+
 void tlb_select(struct cpu *cpu)
 {
-    enum tlb_table table = TLB_SUPER;
+    struct tlb *tlb = cpu->tlb;
 
-    if (cpu->cpl == 3)
-        table = (cpu->cr0 & CR0_AM) && (cpu->rflags & FLAG_AC) ? TLB_CHECKED : TLB_USER;
-    else if ((cpu->rflags & FLAG_AC) || !(cpu->cr4 & CR4_SMAP))
-        table = TLB_SUPER_AC;
-    cpu->tlb->current = cpu->tlb->entries[table];
+    if (cpu->cpl != 3)
+        tlb->current = (cpu->rflags & FLAG_AC) || !(cpu->cr4 & CR4_SMAP)
+                           ? tlb->space->entries[TLB_SUPER_AC]
+                           : tlb->space->entries[TLB_SUPER];
+    else if ((cpu->cr0 & CR0_AM) && (cpu->rflags & FLAG_AC))
+        tlb->current = tlb->checked;
+    else
+        tlb->current = tlb->space->entries[TLB_USER];
 }
 
-static void forget_spaces(struct tlb *tlb)
+static void clear_space(struct tlb_space *space)
 {
-    for (unsigned i = 0; i < TLB_PCIDS; i++)
-        tlb->spaces[i].cr3_pcid = UINT64_MAX;
-}
-
-/* A generation that no entry has. When the numbers run out, all entries go. */
-static uint64_t new_generation(struct tlb *tlb)
-{
-    if (tlb->next_generation > TLB_GEN_MASK || tlb->next_generation == 0) {
-        memset(tlb->entries, 0, sizeof tlb->entries);
-        forget_spaces(tlb);
-        tlb->next_generation = 1;
+    for (unsigned t = 0; t < TLB_TABLES; t++) {
+        if (space->used[t])
+            clear_table(space->entries[t]);
+        space->used[t] = false;
     }
-    return tlb->next_generation++;
 }
 
 void tlb_flush_all(struct cpu *cpu)
 {
     struct tlb *tlb = cpu->tlb;
 
-    forget_spaces(tlb);
-    tlb->generation = new_generation(tlb);
+    for (unsigned s = 0; s < TLB_SPACES; s++) {
+        clear_space(&tlb->spaces[s]);
+        tlb->spaces[s].pcid = UINT64_MAX;
+    }
+    /* The space in force keeps its place; its PCID is unknown until CR3 is loaded again. */
     tlb->large_mask = 0;
     tlb->large_base = 1;
     tlb->code_epoch++;
     cpu->stats.tlb_flushes++;
 }
 
-/* The slot that keeps the generation of `pcid`, or the one to be taken over for it. */
-static unsigned space_of(struct tlb *tlb, uint64_t pcid)
+/* The space of `pcid`, or the one to be taken over for it. */
+static struct tlb_space *space_of(struct tlb *tlb, uint64_t pcid)
 {
-    for (unsigned i = 0; i < TLB_PCIDS; i++)
-        if (tlb->spaces[i].cr3_pcid == pcid)
-            return i;
-    tlb->next_space = (tlb->next_space + 1) % TLB_PCIDS;
-    return tlb->next_space;
+    for (unsigned i = 0; i < TLB_SPACES; i++)
+        if (tlb->spaces[i].pcid == pcid)
+            return &tlb->spaces[i];
+    tlb->next_space = (tlb->next_space + 1) % TLB_SPACES;
+    return &tlb->spaces[tlb->next_space];
 }
 
 void tlb_load_cr3(struct cpu *cpu, bool no_flush)
 {
     struct tlb *tlb = cpu->tlb;
-    uint64_t pcid = cpu->cr3 & 0xfff;
-    unsigned slot;
+    uint64_t pcid = cpu->cr4 & CR4_PCIDE ? cpu->cr3 & 0xfff : 0;
+    struct tlb_space *space = space_of(tlb, pcid);
 
     tlb->code_epoch++;
-    if (!(cpu->cr4 & CR4_PCIDE)) {
-        tlb->generation = new_generation(tlb);
-        cpu->stats.tlb_flushes++;
-        return;
-    }
-    slot = space_of(tlb, pcid);
-    if (!no_flush || tlb->spaces[slot].cr3_pcid != pcid) {
-        /* new_generation() may forget all spaces, so the slot is filled afterwards */
-        uint64_t generation = new_generation(tlb);
-
-        tlb->spaces[slot].cr3_pcid = pcid;
-        tlb->spaces[slot].generation = generation;
+    if (!no_flush || space->pcid != pcid || !(cpu->cr4 & CR4_PCIDE)) {
+        clear_space(space);
         cpu->stats.tlb_flushes++;
     }
-    tlb->generation = tlb->spaces[slot].generation;
+    space->pcid = pcid;
+    tlb->space = space;
+    tlb_select(cpu);
 }
 
 void tlb_note_large(struct tlb *tlb, gva_t gva, uint64_t size)
@@ -95,16 +111,25 @@ void tlb_note_large(struct tlb *tlb, gva_t gva, uint64_t size)
 void tlb_invalidate_page(struct cpu *cpu, gva_t gva)
 {
     struct tlb *tlb = cpu->tlb;
-    unsigned index = (gva >> PAGE_SHIFT) & (TLB_SIZE - 1);
+    unsigned index = tlb_index(gva);
 
     /* A large page is spread over many entries, of which any may stand for this address. */
     if ((gva & tlb->large_mask) == tlb->large_base) {
         tlb_flush_all(cpu);
         return;
     }
-    for (unsigned t = 0; t < TLB_TABLES; t++)
-        memset(&tlb->entries[t][index], 0, sizeof tlb->entries[t][index]);
+    for (unsigned s = 0; s < TLB_SPACES; s++)
+        for (unsigned t = 0; t < TLB_TABLES; t++)
+            clear_entry(&tlb->spaces[s].entries[t][index], index);
     tlb->code_epoch++;
+}
+
+static void revoke_in_table(struct tlb_entry *table, uintptr_t page)
+{
+    for (unsigned i = 0; i < TLB_SIZE; i++)
+        if (table[i].write_tag != tlb_invalid_tag(i) &&
+            table[i].addend - table[i].write_tag == page)
+            table[i].write_tag = tlb_invalid_tag(i);
 }
 
 void tlb_revoke_writes(struct cpu *cpu, gpa_t gpa)
@@ -112,11 +137,8 @@ void tlb_revoke_writes(struct cpu *cpu, gpa_t gpa)
     struct tlb *tlb = cpu->tlb;
     uintptr_t page = (uintptr_t)memory_ram(cpu->mem, gpa & PAGE_MASK, PAGE_SIZE);
 
-    for (unsigned t = 0; t < TLB_TABLES; t++)
-        for (unsigned i = 0; i < TLB_SIZE; i++) {
-            struct tlb_entry *e = &tlb->entries[t][i];
-
-            if (e->write_tag && ((e->write_tag & PAGE_MASK) + e->addend) == page)
-                e->write_tag = 0;
-        }
+    for (unsigned s = 0; s < TLB_SPACES; s++)
+        for (unsigned t = 0; t < TLB_TABLES; t++)
+            if (tlb->spaces[s].used[t])
+                revoke_in_table(tlb->spaces[s].entries[t], page);
 }
