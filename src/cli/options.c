@@ -243,7 +243,7 @@ static const struct option table[] = {
     {0, "trace", "PATTERN,...", "print events that match; 'help' lists them", take_trace},
     {0, "trace-file", "FILE", "where events go (default standard error)", take_trace_file},
     {0, "max-instructions", "N", "end with status 5 after N instructions", take_max_instructions},
-    {0, "save", "FILE", "SIGUSR1 saves the machine to FILE and ends", take_save},
+    {0, "save", "FILE", "SIGUSR1 saves the machine to FILE and ends; so does the limit", take_save},
     {0, "restore", "FILE", "go on with a machine that was saved", take_restore},
     {0, "name", "NAME", "name of the machine", take_name},
     {'v', "verbose", NULL, "say what is started and why it ended", take_verbose},

@@ -100,6 +100,20 @@ static enum vm_end current_end(struct vm *vm)
     return end;
 }
 
+/* --- who is told what happens --- */
+
+void vm_watch(struct vm *vm, struct vm_watcher *watcher)
+{
+    watcher->next = vm->watchers;
+    vm->watchers = watcher;
+}
+
+static void tell(struct vm *vm, enum vm_event event)
+{
+    for (struct vm_watcher *w = vm->watchers; w; w = w->next)
+        w->happened(w->opaque, event);
+}
+
 /* --- what the board tells (bus lock held, any thread) --- */
 
 static void on_power_off(void *opaque)
@@ -112,15 +126,18 @@ static void on_debug_exit(void *opaque, uint32_t value)
     vm_end(opaque, VM_DEBUG_EXIT, value);
 }
 
-static void on_reset(void *opaque)
+void vm_reset(struct vm *vm)
 {
-    struct vm *vm = opaque;
-
     pthread_mutex_lock(&vm->lock);
     vm->reset_wanted = true;
     pthread_mutex_unlock(&vm->lock);
     stop_vcpu(vm);
     wake_main(vm);
+}
+
+static void on_reset(void *opaque)
+{
+    vm_reset(opaque);
 }
 
 static void on_serial_tx(void *opaque, const uint8_t *bytes, size_t count)
@@ -258,18 +275,21 @@ static void vcpu_run_once(struct vm *vm)
 {
     struct cpu *cpu = vm->pc.cpu;
     enum cpu_exit why;
+    bool limit;
 
     set_limit(vm);
     why = vm->config.engine->run(cpu);
     virtual_time_sync(vm);
-    if (vm->config.max_instructions && cpu->icount >= vm->config.max_instructions)
-        vm_end(vm, VM_LIMIT, 0);
-    else if (why == EXIT_SHUTDOWN)
+    limit = vm->config.max_instructions && cpu->icount >= vm->config.max_instructions;
+    /* Timers that are due run even at the limit, so that a machine saved there goes on alike. */
+    if (why != EXIT_HALTED && vm->pc.clock.mode == CLOCK_VIRTUAL)
+        virtual_timers(vm);
+    if (why == EXIT_SHUTDOWN)
         vm_end(vm, VM_CRASHED, 0);
+    else if (limit)
+        vm_end(vm, VM_LIMIT, 0);
     else if (why == EXIT_HALTED)
         vcpu_idle(vm);
-    else if (vm->pc.clock.mode == CLOCK_VIRTUAL)
-        virtual_timers(vm);
 }
 
 static void *vcpu_main(void *opaque)
@@ -320,6 +340,26 @@ void vm_resume(struct vm *vm)
     pthread_mutex_unlock(&vm->lock);
 }
 
+bool vm_hold(struct vm *vm)
+{
+    if (vm->held)
+        return false;
+    vm->held = true;
+    vm_pause(vm);
+    tell(vm, VM_EVENT_PAUSED);
+    return true;
+}
+
+bool vm_release(struct vm *vm)
+{
+    if (!vm->held)
+        return false;
+    vm->held = false;
+    vm_resume(vm);
+    tell(vm, VM_EVENT_RESUMED);
+    return true;
+}
+
 /* --- booting and resetting --- */
 
 static int boot(struct vm *vm, struct err *err)
@@ -346,6 +386,8 @@ static void reset(struct vm *vm)
     pc_reset(&vm->pc);
     if (boot(vm, &err) < 0)
         fail(vm, &err);
+    else
+        tell(vm, VM_EVENT_RESET);
     vm->config.engine->flush(vm->pc.cpu);
     vm_resume(vm);
 }
@@ -482,8 +524,9 @@ static void clear_wakeups(struct vm *vm)
 /* Sleeps until there is something to do, and does what does not concern the end. */
 static void wait_and_handle(struct vm *vm, const struct timespec *wait)
 {
-    struct pollfd fds[3] = {{.fd = vm->wake_fd, .events = POLLIN},
+    struct pollfd fds[4] = {{.fd = vm->wake_fd, .events = POLLIN},
                             {.fd = vm->signal_fd, .events = POLLIN},
+                            {.fd = vm->loop.fd, .events = POLLIN},
                             console_poll(vm->config.console)};
 
     if (ppoll(fds, ARRAY_SIZE(fds), wait, NULL) < 0)
@@ -492,7 +535,9 @@ static void wait_and_handle(struct vm *vm, const struct timespec *wait)
         clear_wakeups(vm);
     if (fds[1].revents)
         handle_signals(vm);
-    console_handle(vm->config.console, fds[2].revents);
+    if (fds[2].revents)
+        loop_dispatch(&vm->loop);
+    console_handle(vm->config.console, fds[3].revents);
 }
 
 static bool reset_wanted(struct vm *vm)
@@ -548,6 +593,14 @@ static void drain_console(struct vm *vm)
     check_end_of_output(vm);
 }
 
+/* At --max-instructions the machine is kept where --save says. */
+static void save_at_limit(struct vm *vm)
+{
+    if (vm->end == VM_LIMIT && vm->config.save &&
+        vm_save_file(vm, vm->config.save, &vm->end_err) < 0)
+        vm->end = VM_FAILED;
+}
+
 static int start_threads(struct vm *vm, struct err *err)
 {
     int rc;
@@ -576,6 +629,8 @@ enum vm_end vm_run(struct vm *vm)
     main_loop(vm);
     vm_pause(vm);
     pthread_join(vm->vcpu, NULL);
+    save_at_limit(vm);
+    tell(vm, VM_EVENT_ENDED);
     drain_console(vm);
     terminal(vm, vm->config.terminal_restore);
     clock_gettime(CLOCK_MONOTONIC, &vm->ended);
@@ -611,7 +666,7 @@ int vm_init(struct vm *vm, const struct vm_config *config, struct err *err)
 
     memset(vm, 0, sizeof *vm);
     vm->config = *config;
-    vm->wake_fd = vm->signal_fd = -1;
+    vm->wake_fd = vm->signal_fd = vm->loop.fd = -1;
     vm->pauses = 1; /* until vm_run() */
     vm->config.pc.outside = (struct pc_outside){
         on_power_off, on_reset, on_debug_exit, on_serial_tx, wake_main, vm,
@@ -624,6 +679,8 @@ int vm_init(struct vm *vm, const struct vm_config *config, struct err *err)
         return rc;
     connect(vm);
     rc = open_wake_fd(vm, err);
+    if (rc == 0)
+        rc = loop_init(&vm->loop, err);
     if (rc == 0)
         rc = config->engine->init(vm->pc.cpu, err);
     if (rc == 0 && !config->restored)
@@ -641,6 +698,7 @@ void vm_free(struct vm *vm)
         close(vm->wake_fd);
     if (vm->signal_fd >= 0)
         close(vm->signal_fd);
+    loop_free(&vm->loop);
     pc_free(&vm->pc);
     pthread_cond_destroy(&vm->wake);
     pthread_cond_destroy(&vm->stopped);

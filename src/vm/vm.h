@@ -9,6 +9,7 @@
 #ifndef DOBLE_VM_VM_H
 #define DOBLE_VM_VM_H
 
+#include "base/loop.h"
 #include "engine/engine.h"
 #include "machine/pc.h"
 #include "vm/console.h"
@@ -26,6 +27,20 @@ enum vm_end {
     VM_FAILED,      /* an error of the host; the sentence is in vm->end_err */
 };
 
+/* What happens to a machine, for those who want to know it (vm->watcher). */
+enum vm_event {
+    VM_EVENT_PAUSED,  /* vm_hold() */
+    VM_EVENT_RESUMED, /* vm_release() */
+    VM_EVENT_RESET,   /* it starts again, or a saved machine has taken its place */
+    VM_EVENT_ENDED,   /* vm->end says why */
+};
+
+struct vm_watcher {
+    void (*happened)(void *opaque, enum vm_event event); /* main thread */
+    void *opaque;
+    struct vm_watcher *next;
+};
+
 struct vm_config {
     const char *name;
     struct pc_config pc; /* .outside is filled in by the vm */
@@ -33,7 +48,7 @@ struct vm_config {
     const char *kernel, *initrd, *append; /* what is started, and again after a reset */
     bool restored; /* not started: the state comes from vm_restore(); kernel may be NULL */
     uint64_t max_instructions; /* 0: no limit */
-    const char *save;          /* file that SIGUSR1 saves to; NULL: SIGUSR1 does nothing */
+    const char *save;          /* file for SIGUSR1 and VM_LIMIT to save to; may be NULL */
     struct console *console;   /* at the other end of the first serial port */
     /* The user's terminal: raw while the machine runs, but not while it is stopped by SIGTSTP. May
      * be NULL. */
@@ -46,11 +61,14 @@ struct vm {
     struct vm_config config;
     struct pc pc;
     pthread_t vcpu;
-    int wake_fd;   /* eventfd: the main loop has something to look at */
-    int signal_fd; /* of signals.h */
+    struct loop loop; /* what others want the main loop to wait for */
+    int wake_fd;      /* eventfd: the main loop has something to look at */
+    int signal_fd;    /* of signals.h */
     unsigned terminate_requests;
     _Atomic uint64_t sleep_until;   /* guest ns of the timer that the main loop sleeps for */
     struct timespec started, ended; /* host time */
+    bool held;                      /* vm_hold() */
+    struct vm_watcher *watchers;
 
     pthread_mutex_t lock;
     pthread_cond_t wake;    /* the vCPU should look again */
@@ -76,6 +94,17 @@ enum vm_end vm_run(struct vm *vm);
  * thread; between the two the machine may be looked at and changed. */
 void vm_pause(struct vm *vm);
 void vm_resume(struct vm *vm);
+
+/* A pause that the user asked for, which lasts until somebody asks for the opposite: true if that
+ * changed anything. Main thread. */
+bool vm_hold(struct vm *vm);
+bool vm_release(struct vm *vm);
+
+/* Has the main loop start the machine again, as if the guest had asked for it. Any thread. */
+void vm_reset(struct vm *vm);
+
+/* Adds somebody who is told what happens; for the machine's life. Main thread. */
+void vm_watch(struct vm *vm, struct vm_watcher *watcher);
 
 /* Ends the machine; the first reason counts. Any thread. */
 void vm_end(struct vm *vm, enum vm_end why, uint32_t value);
