@@ -9,13 +9,13 @@
 #define _GNU_SOURCE
 #include "vm/console.h"
 
+#include "base/listen.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -57,34 +57,14 @@ int console_init_file(struct console *c, const char *path, struct err *err)
     return 0;
 }
 
-/* A socket that a dead process left behind is in the way; anything else there is somebody's. */
-static void remove_stale_socket(const struct sockaddr_un *address)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct stat st;
-
-    if (lstat(address->sun_path, &st) == 0 && S_ISSOCK(st.st_mode) && fd >= 0 &&
-        connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 && errno == ECONNREFUSED)
-        unlink(address->sun_path);
-    if (fd >= 0)
-        close(fd);
-}
-
 int console_init_unix(struct console *c, const char *path, struct err *err)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = listen_unix(path, 1, err);
 
     console_init_none(c);
-    if (strlen(path) >= sizeof address.sun_path)
-        return err_set(err, -ENAMETOOLONG, "the socket path '%s' is longer than %zu bytes", path,
-                       sizeof address.sun_path - 1);
-    strcpy(address.sun_path, path);
-    remove_stale_socket(&address);
-    c->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (c->listener < 0 ||
-        bind(c->listener, (const struct sockaddr *)&address, sizeof address) < 0 ||
-        listen(c->listener, 1) < 0)
-        return err_set(err, -errno, "the socket '%s' cannot be made: %s", path, strerror(errno));
+    if (fd < 0)
+        return fd;
+    c->listener = fd;
     c->owned = true;
     c->path = strdup(path);
     return 0;
