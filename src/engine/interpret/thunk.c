@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
 #include "engine/interpret/thunk.h"
 
-#include "cpu/cpuid.h"
+#include "engine/encode.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -31,8 +31,7 @@ struct code {
     uint8_t *p;
     uint8_t buf[THUNK_MAX];
     const struct decoded *d;
-    uint8_t map[16]; /* guest register -> host register */
-    uint8_t mem;     /* host register that points at the memory operand */
+    struct encoding e;
 };
 
 static void byte(struct code *c, unsigned b)
@@ -106,24 +105,6 @@ static bool is_implicit(const ZydisDecodedOperand *op)
     return op->encoding == ZYDIS_OPERAND_ENCODING_NONE;
 }
 
-static int guest_gpr(const ZydisDecodedOperand *op)
-{
-    ZydisRegister r = op->reg.value;
-
-    if (op->type != ZYDIS_OPERAND_TYPE_REGISTER)
-        return -1;
-    switch (ZydisRegisterGetClass(r)) {
-    case ZYDIS_REGCLASS_GPR8:
-        if (r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH)
-            return r - ZYDIS_REGISTER_AH;
-        return r <= ZYDIS_REGISTER_BL ? r - ZYDIS_REGISTER_AL : r - ZYDIS_REGISTER_SPL + 4;
-    case ZYDIS_REGCLASS_GPR16:
-    case ZYDIS_REGCLASS_GPR32:
-    case ZYDIS_REGCLASS_GPR64: return ZydisRegisterGetId(r);
-    default: return -1;
-    }
-}
-
 static uint8_t take(uint16_t *free_regs, const uint8_t *order, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
@@ -145,200 +126,31 @@ static bool assign_registers(struct code *c)
     unsigned n = high ? ARRAY_SIZE(legacy) : ARRAY_SIZE(any);
     uint16_t free_regs = 1 << RAX | 1 << RCX | 1 << RDX | 1 << R8 | 1 << R9 | 1 << R10 | 1 << R11;
 
-    memset(c->map, 0xff, sizeof c->map);
+    memset(c->e.gpr, 0xff, sizeof c->e.gpr);
     for (unsigned i = 0; i < d->zi.operand_count; i++) {
-        int guest = guest_gpr(&d->ops[i]);
+        int guest = encode_guest_gpr(&d->ops[i]);
 
         if (guest < 0 || !is_implicit(&d->ops[i]))
             continue;
         if (guest > RDX)
             return false;
-        c->map[guest] = (uint8_t)guest;
+        c->e.gpr[guest] = (uint8_t)guest;
         free_regs &= (uint16_t) ~(1u << guest);
     }
-    c->mem = RDX;
+    c->e.mem = RDX;
+    c->e.index = REG_NONE;
     if (d->in.flags & INSN_MEM) {
-        if (c->map[RDX] != 0xff)
-            c->mem = R11;
-        free_regs &= (uint16_t) ~(1u << c->mem);
+        if (c->e.gpr[RDX] != 0xff)
+            c->e.mem = R11;
+        free_regs &= (uint16_t) ~(1u << c->e.mem);
     }
     for (unsigned guest = 0; guest < 16; guest++)
-        if ((d->gpr_used & 1u << guest) && c->map[guest] == 0xff) {
-            c->map[guest] = take(&free_regs, order, n);
-            if (c->map[guest] == 0xff)
+        if ((d->gpr_used & 1u << guest) && c->e.gpr[guest] == 0xff) {
+            c->e.gpr[guest] = take(&free_regs, order, n);
+            if (c->e.gpr[guest] == 0xff)
                 return false;
         }
     return true;
-}
-
-/* --- the instruction itself --- */
-
-/* The host's number for the register in one field of the instruction; `number` is the field's. */
-static unsigned field_register(const struct code *c, ZydisOperandEncoding encoding, unsigned number)
-{
-    for (unsigned i = 0; i < c->d->zi.operand_count; i++) {
-        const ZydisDecodedOperand *op = &c->d->ops[i];
-        int guest = guest_gpr(op);
-
-        if (op->encoding != encoding || op->type != ZYDIS_OPERAND_TYPE_REGISTER)
-            continue;
-        if (guest < 0)
-            return number;
-        if (op->reg.value >= ZYDIS_REGISTER_AH && op->reg.value <= ZYDIS_REGISTER_BH)
-            return c->map[guest] + 4; /* AH..BH */
-        return c->map[guest];
-    }
-    return number;
-}
-
-/* Has the instruction an operand in a vector, MMX or x87 register? Then 66 is part of its opcode.
- */
-static bool has_vector_operand(const struct decoded *d)
-{
-    for (unsigned i = 0; i < d->zi.operand_count; i++) {
-        if (d->ops[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
-            continue;
-        switch (ZydisRegisterGetClass(d->ops[i].reg.value)) {
-        case ZYDIS_REGCLASS_MMX:
-        case ZYDIS_REGCLASS_X87:
-        case ZYDIS_REGCLASS_XMM:
-        case ZYDIS_REGCLASS_YMM: return true;
-        default: break;
-        }
-    }
-    return d->unit != UNIT_INTEGER;
-}
-
-static bool has_mandatory(const struct decoded *d, uint8_t value)
-{
-    for (unsigned i = 0; i < d->zi.raw.prefix_count; i++)
-        if (d->zi.raw.prefixes[i].value == value &&
-            d->zi.raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY)
-            return true;
-    return false;
-}
-
-struct fields {
-    unsigned reg, rm, vvvv;
-    bool w;
-};
-
-static void emit_modrm(struct code *c, const struct fields *f)
-{
-    const struct decoded *d = c->d;
-
-    if (!(d->zi.attributes & ZYDIS_ATTRIB_HAS_MODRM))
-        return;
-    if (d->in.flags & INSN_MEM)
-        byte(c, (f->reg & 7) << 3 | (c->mem & 7));
-    else
-        byte(c, 0xc0 | (f->reg & 7) << 3 | (f->rm & 7));
-}
-
-static void emit_immediates(struct code *c)
-{
-    for (unsigned i = 0; i < 2; i++)
-        bytes(c, &c->d->zi.raw.imm[i].value.u, c->d->zi.raw.imm[i].size / 8);
-}
-
-static void emit_vex(struct code *c, const struct fields *f)
-{
-    const ZydisDecodedInstruction *zi = &c->d->zi;
-
-    byte(c, 0xc4);
-    byte(c, (f->reg & 8 ? 0 : 0x80) | 0x40 | (f->rm & 8 ? 0 : 0x20) | zi->raw.vex.m_mmmm);
-    byte(c, f->w << 7 | (~f->vvvv & 15) << 3 | zi->raw.vex.L << 2 | zi->raw.vex.pp);
-    byte(c, zi->opcode);
-    emit_modrm(c, f);
-    emit_immediates(c);
-}
-
-static void emit_prefixes(struct code *c)
-{
-    const struct decoded *d = c->d;
-
-    if (d->in.flags & INSN_LOCK)
-        byte(c, 0xf0);
-    if (has_mandatory(d, 0x66) || (d->zi.operand_width == 16 && !has_vector_operand(d)))
-        byte(c, 0x66);
-    if (has_mandatory(d, 0xf3))
-        byte(c, 0xf3);
-    if (has_mandatory(d, 0xf2))
-        byte(c, 0xf2);
-}
-
-static void emit_legacy(struct code *c, struct fields *f)
-{
-    const ZydisDecodedInstruction *zi = &c->d->zi;
-    bool high = c->d->in.flags & (INSN_HIGH_REG | INSN_HIGH_RM);
-    unsigned opcode = zi->opcode;
-
-    emit_prefixes(c);
-    if (!(zi->attributes & ZYDIS_ATTRIB_HAS_MODRM)) {
-        if (zi->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && opcode >= 0x40 && opcode <= 0x4f) {
-            /* INC and DEC of 32-bit code, whose opcodes are REX prefixes in 64-bit mode */
-            byte(c, 0x40 | (f->rm & 8) >> 3);
-            byte(c, 0xff);
-            byte(c, 0xc0 | (opcode & 8) | (f->rm & 7));
-            return;
-        }
-        if (c->d->ops[0].encoding == ZYDIS_OPERAND_ENCODING_OPCODE ||
-            c->d->ops[1].encoding == ZYDIS_OPERAND_ENCODING_OPCODE)
-            opcode = (opcode & 0xf8u) | (f->rm & 7);
-    }
-    if (opcode == 0x82 && zi->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT)
-        opcode = 0x80; /* the alias that 64-bit mode lacks */
-    if (!high)
-        byte(c, 0x40 | f->w << 3 | (f->reg & 8) >> 1 | (f->rm & 8) >> 3);
-    if (zi->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
-        byte(c, 0x0f);
-    if (zi->opcode_map == ZYDIS_OPCODE_MAP_0F38)
-        byte(c, 0x38);
-    if (zi->opcode_map == ZYDIS_OPCODE_MAP_0F3A)
-        byte(c, 0x3a);
-    byte(c, opcode);
-    emit_modrm(c, f);
-    emit_immediates(c);
-}
-
-/* Outside 64-bit mode W is ignored where it would choose a 64-bit general register or operand. */
-static bool wide(const struct decoded *d)
-{
-    if (!(d->in.flags & INSN_REX_W))
-        return false;
-    if (d->zi.machine_mode == ZYDIS_MACHINE_MODE_LONG_64)
-        return true;
-    switch (d->zi.mnemonic) {
-    case ZYDIS_MNEMONIC_VMOVD:
-    case ZYDIS_MNEMONIC_VPINSRD:
-    case ZYDIS_MNEMONIC_VPEXTRD:
-    case ZYDIS_MNEMONIC_VCVTSI2SD:
-    case ZYDIS_MNEMONIC_VCVTSI2SS: return false;
-    default: return !d->gpr_used;
-    }
-}
-
-static void emit_instruction(struct code *c)
-{
-    const struct decoded *d = c->d;
-    const ZydisDecodedInstruction *zi = &d->zi;
-    bool vex = zi->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
-    bool has_modrm = zi->attributes & ZYDIS_ATTRIB_HAS_MODRM;
-    struct fields f = {.w = wide(d)};
-
-    f.reg = field_register(c, ZYDIS_OPERAND_ENCODING_MODRM_REG,
-                           has_modrm ? zi->raw.modrm.reg | (d->in.reg & 8u) : 0);
-    if (d->in.flags & INSN_MEM)
-        f.rm = c->mem;
-    else
-        f.rm = field_register(
-            c, has_modrm ? ZYDIS_OPERAND_ENCODING_MODRM_RM : ZYDIS_OPERAND_ENCODING_OPCODE,
-            has_modrm ? zi->raw.modrm.rm | (d->in.rm & 8u) : 0);
-    f.vvvv = vex ? field_register(c, ZYDIS_OPERAND_ENCODING_NDSNDD, d->in.vvvv) : 0;
-    if (vex)
-        emit_vex(c, &f);
-    else
-        emit_legacy(c, &f);
 }
 
 /* --- the whole thunk --- */
@@ -347,13 +159,13 @@ static void emit_loads(struct code *c, bool avx)
 {
     const struct decoded *d = c->d;
 
-    if ((d->in.flags & INSN_MEM) && c->mem != RDX)
+    if ((d->in.flags & INSN_MEM) && c->e.mem != RDX)
         bytes(c, "\x49\x89\xd3", 3); /* mov r11, rdx */
     if (d->flags_read || (d->flags_written && !d->flags_defined))
         load_flags(c);
     for (unsigned g = 0; g < 16; g++)
         if (d->gpr_used & 1u << g)
-            op_cpu(c, 0, true, 0x8b, c->map[g], gpr_offset(g));
+            op_cpu(c, 0, true, 0x8b, c->e.gpr[g], gpr_offset(g));
     for (unsigned v = 0; v < 16; v++)
         if (d->vec_used & 1u << v)
             move_vec(c, avx, false, v);
@@ -365,7 +177,7 @@ static void emit_stores(struct code *c, bool avx)
 
     for (unsigned g = 0; g < 16; g++)
         if (d->gpr_written & 1u << g)
-            op_cpu(c, 0, true, 0x89, c->map[g], gpr_offset(g));
+            op_cpu(c, 0, true, 0x89, c->e.gpr[g], gpr_offset(g));
     if (d->flags_written)
         store_flags(c);
     for (unsigned v = 0; v < 16; v++)
@@ -392,7 +204,7 @@ static bool emit_thunk(struct code *c, struct decoded *d)
     if (!assign_registers(c))
         return false;
     emit_loads(c, avx);
-    emit_instruction(c);
+    c->p += encode_insn(c->p, d, &c->e);
     emit_stores(c, avx);
     bytes(c, "\x48\x83\xc6\x40\xff\x26", 6); /* add rsi, sizeof(struct insn); jmp [rsi] */
     return true;
