@@ -40,6 +40,7 @@ void tlb_select(struct cpu *cpu)
         tlb->current = tlb->checked;
     else
         tlb->current = tlb->space->entries[TLB_USER];
+    cpu->native.table = tlb->current;
 }
 
 static void clear_space(struct tlb_space *space)
@@ -49,6 +50,7 @@ static void clear_space(struct tlb_space *space)
             clear_table(space->entries[t]);
         space->used[t] = false;
     }
+    space->epoch++;
 }
 
 void tlb_flush_all(struct cpu *cpu)
@@ -118,9 +120,11 @@ void tlb_invalidate_page(struct cpu *cpu, gva_t gva)
         tlb_flush_all(cpu);
         return;
     }
-    for (unsigned s = 0; s < TLB_SPACES; s++)
+    for (unsigned s = 0; s < TLB_SPACES; s++) {
         for (unsigned t = 0; t < TLB_TABLES; t++)
             clear_entry(&tlb->spaces[s].entries[t][index], index);
+        tlb->spaces[s].epoch++;
+    }
     tlb->code_epoch++;
 }
 

@@ -33,6 +33,7 @@ enum tlb_table { TLB_USER, TLB_SUPER, TLB_SUPER_AC, TLB_TABLES };
 struct tlb_space {
     uint64_t pcid;         /* UINT64_MAX: free */
     bool used[TLB_TABLES]; /* the table has entries */
+    uint64_t epoch;        /* like code_epoch below, of this address space alone */
     struct tlb_entry entries[TLB_TABLES][TLB_SIZE];
 };
 

@@ -72,18 +72,17 @@ static void unhash(struct interpreter *it, struct block *dead)
         *at = dead->next_in_hash;
 }
 
-/* Kills the blocks of one page that overlap the changed bytes. Lists of pages that share a slot are
- * one; a block with two pages may be in two lists, or twice in one, so dead ones stay linked. */
-static void code_changed(void *opaque, gpa_t gpa, uint64_t len)
+/* Lists of pages that share a slot are one; a block with two pages may be in two lists, or twice in
+ * one, so dead ones stay linked. */
+bool block_code_changed(struct cpu *cpu, gpa_t gpa, uint64_t len)
 {
-    struct cpu *cpu = opaque;
     struct interpreter *it = interp_of(cpu);
     const uint8_t *start = memory_ram(cpu->mem, gpa, len);
     struct block **slot;
     bool left = false;
 
     if (!start)
-        return;
+        return false;
     slot = page_slot(it, start);
     for (struct block *b = *slot; b; b = next_in_slot(it, b, slot)) {
         if (b->mode != BLOCK_DEAD && has_page(b, page_of(start))) {
@@ -96,32 +95,25 @@ static void code_changed(void *opaque, gpa_t gpa, uint64_t len)
             }
         }
     }
-    if (!left)
+    return left;
+}
+
+static void code_changed(void *opaque, gpa_t gpa, uint64_t len)
+{
+    struct cpu *cpu = opaque;
+
+    if (!block_code_changed(cpu, gpa, len))
         __atomic_fetch_and(memory_page_flags(cpu->mem, gpa), (uint8_t)~PAGE_CODE, __ATOMIC_RELAXED);
 }
 
-static void clear_page_flags(struct cpu *cpu)
-{
-    struct interpreter *it = interp_of(cpu);
-
-    for (unsigned i = 0; i < 1u << PAGE_HASH_BITS; i++)
-        it->pages[i] = NULL;
-    for (unsigned i = 0; i < cpu->mem->block_count; i++) {
-        struct memory_block *block = &cpu->mem->blocks[i];
-
-        for (uint64_t p = 0; p < block->size >> PAGE_SHIFT; p++)
-            if (block->page_flags[p] & PAGE_CODE)
-                __atomic_fetch_and(&block->page_flags[p], (uint8_t)~PAGE_CODE, __ATOMIC_RELAXED);
-    }
-}
-
+/* Pages keep PAGE_CODE; the first store to one finds that there is nothing to drop. */
 static void drop_blocks(struct cpu *cpu)
 {
     struct interpreter *it = interp_of(cpu);
 
     memset(it->hash, 0, sizeof(*it->hash) << HASH_BITS);
     memset(it->jumps, 0, sizeof(*it->jumps) << JUMP_BITS);
-    clear_page_flags(cpu);
+    memset(it->pages, 0, sizeof(*it->pages) << PAGE_HASH_BITS);
     it->arena_used = 0;
     atomic_fetch_or(&cpu->attention, ATTN_CODE);
 }
@@ -318,7 +310,7 @@ static struct block *arena_block(struct interpreter *it)
     return (struct block *)(it->arena + it->arena_used);
 }
 
-static void mark_code(struct cpu *cpu, const uint8_t *code)
+void block_mark_code(struct cpu *cpu, const uint8_t *code)
 {
     for (unsigned i = 0; i < cpu->mem->block_count; i++) {
         struct memory_block *m = &cpu->mem->blocks[i];
@@ -342,12 +334,12 @@ static void enter_block(struct cpu *cpu, struct block *b)
     *slot = b;
     b->next_in_page = *page;
     *page = b;
-    mark_code(cpu, b->code);
+    block_mark_code(cpu, b->code);
     if (b->code2) {
         page = page_slot(it, b->code2);
         b->next_in_page2 = *page;
         *page = b;
-        mark_code(cpu, b->code2);
+        block_mark_code(cpu, b->code2);
     }
     it->arena_used += (BLOCK_BYTES(b->count + 1u) + 63) & ~(size_t)63;
     cpu->stats.blocks_decoded++;

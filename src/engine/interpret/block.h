@@ -56,4 +56,9 @@ struct block *block_find(struct cpu *cpu);
 /* A block of the one instruction at CS:RIP, not cached. NULL: an exception was recorded. */
 struct block *block_single(struct cpu *cpu);
 
+/* Kills the blocks of one page that overlap changed bytes. True: the page still has live blocks. */
+bool block_code_changed(struct cpu *cpu, gpa_t gpa, uint64_t len);
+/* Flags the page of these bytes as one with code; stores to it are announced from now on. */
+void block_mark_code(struct cpu *cpu, const uint8_t *code);
+
 #endif
