@@ -12,3 +12,17 @@ $(INSN_TEST): $(INSN_OBJS) $(BUILD)/libdoble.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 -include $(INSN_OBJS:.o=.d)
+
+# A run of half a minute, with every form in it, belongs to `make test`.
+TESTS += $(INSN_TEST)
+
+INSN_SEED ?= 1
+
+check-insn: $(INSN_TEST) ## 10,000 random states of every instruction form (half an hour)
+	$(INSN_TEST) --forms 10000 --random-bytes 1000000 --seed $(INSN_SEED)
+
+insn-table: $(INSN_TEST) ## the same, and write docs/insn-coverage.md
+	$(INSN_TEST) --forms 10000 --random-bytes 1000000 --seed $(INSN_SEED) \
+		--table docs/insn-coverage.md
+
+.PHONY: check-insn insn-table

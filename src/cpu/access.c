@@ -3,6 +3,7 @@
 #include "cpu/access.h"
 
 #include "cpu/cpuid.h"
+#include "cpu/debug.h"
 #include "cpu/insn.h"
 #include "cpu/paging.h"
 #include "cpu/tlb.h"
@@ -16,7 +17,7 @@ struct target {
     bool notify; /* the page has code: a store must be announced */
 };
 
-/* --- debug registers --- */
+/* --- watched data: debug registers and the debugger's watchpoints --- */
 
 static unsigned watch_len(const struct cpu *cpu, unsigned i)
 {
@@ -36,7 +37,7 @@ static uint64_t watch_hits(const struct cpu *cpu, gva_t gva, uint64_t len, bool 
 
         if (!(cpu->dr[7] >> (2 * i) & 3) || !(rw == 3 || (rw == 1 && write)))
             continue;
-        if (at < gva + len && gva < at + size)
+        if (at <= gva + (len - 1) && gva <= at + (size - 1))
             hits |= UINT64_C(1) << i;
     }
     return hits;
@@ -44,13 +45,28 @@ static uint64_t watch_hits(const struct cpu *cpu, gva_t gva, uint64_t len, bool 
 
 static bool watching(const struct cpu *cpu)
 {
-    return unlikely(cpu->dr[7] & 0xff);
+    return unlikely((cpu->dr[7] & 0xff) || cpu->debug);
+}
+
+static bool page_is_watched(const struct cpu *cpu, gva_t gva)
+{
+    return watch_hits(cpu, gva & PAGE_MASK, PAGE_SIZE, true) ||
+           cpu_debug_watched(cpu, gva & PAGE_MASK, PAGE_SIZE);
+}
+
+static enum debug_watch_kind watch_kind(unsigned access)
+{
+    if ((access & ACCESS_RMW) == ACCESS_RMW)
+        return DEBUG_WATCH_ACCESS;
+    return access & ACCESS_WRITE ? DEBUG_WATCH_WRITE : DEBUG_WATCH_READ;
 }
 
 static void note_watch(struct cpu *cpu, gva_t gva, unsigned len, unsigned access)
 {
     if (!watching(cpu) || (access & (ACCESS_SYSTEM | ACCESS_FETCH)))
         return;
+    if (cpu->debug)
+        cpu_debug_note_access(cpu, gva, len, watch_kind(access));
     cpu->pending_db |= watch_hits(cpu, gva, len, access & ACCESS_WRITE);
     if (cpu->pending_db)
         atomic_fetch_or(&cpu->attention, ATTN_SHADOW);
@@ -97,7 +113,7 @@ static bool may_enter(const struct cpu *cpu, gva_t gva, const struct tlb_entry *
 {
     if (e >= cpu->tlb->checked && e < cpu->tlb->checked + TLB_SIZE)
         return false;
-    return !watching(cpu) || !watch_hits(cpu, gva & PAGE_MASK, PAGE_SIZE, true);
+    return !watching(cpu) || !page_is_watched(cpu, gva);
 }
 
 static bool is_apic_page(const struct cpu *cpu, gpa_t gpa)
@@ -238,10 +254,16 @@ static unsigned alignment_of(unsigned len)
 }
 
 /* SDM vol. 3, 6.15 (#AC): only explicit accesses at CPL 3, of more than a byte. */
+bool lin_misaligned(const struct cpu *cpu, gva_t gva, unsigned len)
+{
+    return (cpu->mode & MODE_USER) && (cpu->cr0 & CR0_AM) && (cpu->rflags & FLAG_AC) &&
+           (gva & (alignment_of(len) - 1));
+}
+
 static bool aligned(struct cpu *cpu, gva_t gva, unsigned len, unsigned access)
 {
     if (likely(cpu->tlb->current != cpu->tlb->checked) ||
-        (access & (ACCESS_SYSTEM | ACCESS_FETCH)))
+        (access & (ACCESS_SYSTEM | ACCESS_FETCH | ACCESS_ANY_ALIGNMENT)))
         return true;
     if (gva & (alignment_of(len) - 1))
         return cpu_raise_error(cpu, EXC_AC, 0);
@@ -303,7 +325,8 @@ bool lin_span(struct cpu *cpu, gva_t gva, unsigned access, void **host, unsigned
     *len = (unsigned)(PAGE_SIZE - (gva & ~PAGE_MASK));
     if (!resolve(cpu, gva, access, &t))
         return false;
-    if (!(t.notify && (access & ACCESS_WRITE)) && !watching(cpu) &&
+    if (!(t.notify && (access & ACCESS_WRITE)) &&
+        ((access & ACCESS_FETCH) || !watching(cpu) || !page_is_watched(cpu, gva)) &&
         cpu->tlb->current != cpu->tlb->checked)
         *host = t.host;
     return true;

@@ -14,6 +14,7 @@ enum access {
     ACCESS_WRITE = 1,
     ACCESS_FETCH = 2,
     ACCESS_SYSTEM = 4,             /* implicit supervisor access */
+    ACCESS_ANY_ALIGNMENT = 16, /* an access that never gives #AC */
     ACCESS_RMW = 8 | ACCESS_WRITE, /* will read, then write: page faults say W */
 };
 
@@ -42,6 +43,9 @@ bool virt_write_int(struct cpu *cpu, enum seg seg, uint64_t ea, unsigned size, u
  * access is allowed but has to be done as a read and a write (MMIO, crossing pages, page with
  * code). False: fault. */
 bool virt_rmw(struct cpu *cpu, enum seg seg, uint64_t ea, unsigned len, void **host) MUST_USE;
+
+/* Would an access of `len` bytes at gva give #AC? */
+bool lin_misaligned(const struct cpu *cpu, gva_t gva, unsigned len);
 
 /* A host pointer to as many bytes as the page holds from a linear address on, for string
  * instructions: *host = NULL if it isn't plain RAM. *len: bytes to the end of the page. */

@@ -186,12 +186,13 @@ static void note_flags(struct decoded *d)
 
 /* --- the rest --- */
 
-/* Opcodes D8 to DF, and WAIT. Zydis puts some of them into other instruction sets. */
+/* Opcodes D8 to DF; Zydis puts some of them into other instruction sets. WAIT has a rule of its own
+ * for #NM, which op_wait() knows. */
 static bool is_x87(const ZydisDecodedInstruction *zi)
 {
     return zi->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
            zi->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT &&
-           ((zi->opcode & 0xf8) == 0xd8 || zi->opcode == 0x9b);
+           (zi->opcode & 0xf8) == 0xd8;
 }
 
 static enum insn_unit unit_of(const struct decoded *d)
@@ -431,13 +432,25 @@ static bool is_illegal_prefetch(const struct cpu *cpu, const ZydisDecodedInstruc
            zi->raw.modrm.mod == 3;
 }
 
+/* Forms that Zydis knows and the processor does not. */
+static bool is_illegal_form(const struct cpu *cpu, const ZydisDecodedInstruction *zi)
+{
+    switch (zi->mnemonic) {
+    case ZYDIS_MNEMONIC_VPEXTRD: /* W = 1 means VPEXTRQ and VPINSRQ, of 64-bit mode */
+    case ZYDIS_MNEMONIC_VPINSRD: return !cpu_is_64bit(cpu) && zi->raw.vex.W;
+    case ZYDIS_MNEMONIC_CLZERO:
+        return has_prefix(zi, 0x66) || has_prefix(zi, 0xf2) || has_prefix(zi, 0xf3);
+    default: return is_illegal_prefetch(cpu, zi);
+    }
+}
+
 static void describe(const struct cpu *cpu, struct decoded *d)
 {
     correct_loop(cpu, &d->zi);
     correct_branch_width(cpu, &d->zi);
     correct_sib_base(d);
     d->row = insn_row_find(cpu, &d->zi);
-    if (!row_fits_mode(cpu, d) || is_illegal_prefetch(cpu, &d->zi))
+    if (!row_fits_mode(cpu, d) || is_illegal_form(cpu, &d->zi))
         d->row = &illegal_row;
     if (d->row->class == CLASS_HELPER)
         refine_bit_row(d);

@@ -65,18 +65,18 @@ static bool bad_code_size(const struct cpu *cpu, const struct descriptor *d)
     return (cpu->efer & EFER_LMA) && (descriptor_attr(d) & both) == both;
 }
 
-/* Checks rip, pushes the return address and goes there with the present CPL. */
+/* Pushes the return address, checks rip and goes there with the present CPL. */
 static bool enter_same_level(struct cpu *cpu, const struct segment *cs, const struct far_target *t)
 {
     struct frame f;
 
+    /* The order is that of AMD's processors: what was pushed stays if rip is beyond the limit. */
+    if (t->call && !push_return(cpu, t->size, &f))
+        return false;
     if (!segment_check_rip(cpu, cs, t->offset, 0))
         return false;
-    if (t->call) {
-        if (!push_return(cpu, t->size, &f))
-            return false;
+    if (t->call)
         stack_set_pointer(cpu, f.sp); /* by the width that the pushes had */
-    }
     cpu->seg[CS] = *cs;
     cpu->rip = t->offset;
     cpu_update_mode(cpu);

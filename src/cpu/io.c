@@ -8,6 +8,7 @@
  * Devices are reached through the bus, which takes its lock for every access. */
 #include "cpu/io.h"
 #include "cpu/access.h"
+#include "cpu/cpuid.h"
 
 #define TSS_IO_MAP_BASE 0x66u
 #define TSS_TYPE_AVAILABLE 9u /* 32-bit; 64-bit in long mode */
@@ -205,10 +206,14 @@ static bool string_io(struct cpu *cpu, const struct insn *in, once_fn *once)
     const unsigned size = port_size(in);
     const bool rep = in->flags & (INSN_REP | INSN_REPNE);
 
-    if (rep && !gpr_read(cpu, RCX, in->asize, false))
+    const bool none = rep && !gpr_read(cpu, RCX, in->asize, false);
+
+    if (none && !cpu_model_is_amd(cpu->model)) /* AMD's processors check the port even then */
         return true;
     if (!io_allowed(cpu, port, size))
         return false;
+    if (none)
+        return true;
     return rep ? repeat(cpu, in, once, port, size) : once(cpu, in, port, size);
 }
 

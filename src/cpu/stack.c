@@ -68,18 +68,17 @@ bool op_pusha(struct cpu *cpu, const struct insn *in)
 
 bool op_popa(struct cpu *cpu, const struct insn *in)
 {
-    uint64_t old = cpu->gpr[RSP];
-    uint64_t v[8];
+    uint64_t old = cpu->gpr[RSP], v;
 
+    /* Like the processor's, registers popped before a fault have their new value. */
     for (unsigned reg = RDI + 1; reg-- > RAX;) {
-        if (!stack_pop(cpu, &v[reg], in->osize)) {
+        if (!stack_pop(cpu, &v, in->osize)) {
             cpu->gpr[RSP] = old;
             return false;
         }
-    }
-    for (unsigned reg = RAX; reg <= RDI; reg++)
         if (reg != RSP)
-            gpr_write(cpu, reg, in->osize, false, v[reg]);
+            gpr_write(cpu, reg, in->osize, false, v);
+    }
     return true;
 }
 

@@ -10,6 +10,7 @@
 #include "cpu/string.h"
 
 #include "cpu/access.h"
+#include "cpu/debug.h"
 
 #include <string.h>
 
@@ -116,8 +117,11 @@ static bool find_span(struct cpu *cpu, const struct insn *in, enum seg seg, uint
     span->count = 0;
     if (room < in->osize)
         return true;
-    if (!seg_to_linear(cpu, seg, ea, in->osize, access, &gva) ||
-        !lin_span(cpu, gva, access, &host, &len))
+    if (!seg_to_linear(cpu, seg, ea, in->osize, access, &gva))
+        return false;
+    if (lin_misaligned(cpu, gva, in->osize))
+        return true; /* #AC comes before a page fault */
+    if (!lin_span(cpu, gva, access, &host, &len))
         return false;
     if (host) {
         span->host = host;
@@ -374,7 +378,7 @@ static bool string_run(struct cpu *cpu, const struct insn *in, const struct stri
     if (!count)
         return true;
     limit = min_u64(count, iteration_limit(cpu, in));
-    while (done < limit && !ended && !cpu->pending_db) {
+    while (done < limit && !ended && !cpu->pending_db && !cpu_debug_hit(cpu)) {
         ok = iterate(cpu, in, op, limit - done, &n);
         if (!ok)
             break;

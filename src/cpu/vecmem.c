@@ -40,13 +40,15 @@ static bool store_masked(struct cpu *cpu, const struct insn *in, uint64_t ea, co
 
         if (selected(mask, i, size) &&
             (!seg_to_linear(cpu, in->seg, at, size, ACCESS_WRITE, &gva) ||
-             !lin_probe(cpu, gva, size, ACCESS_WRITE)))
+             !lin_probe(cpu, gva, size, ACCESS_WRITE | ACCESS_ANY_ALIGNMENT)))
             return false;
     }
     for (unsigned i = 0; i < count; i++) {
         uint64_t at = truncate_address(ea + i * size, in->asize);
 
-        if (selected(mask, i, size) && !virt_write(cpu, in->seg, at, data + i * size, size))
+        if (selected(mask, i, size) &&
+            (!seg_to_linear(cpu, in->seg, at, size, ACCESS_WRITE, &gva) ||
+             !lin_write(cpu, gva, data + i * size, size, ACCESS_WRITE | ACCESS_ANY_ALIGNMENT)))
             return false;
     }
     return true;
@@ -56,17 +58,30 @@ static bool store_masked(struct cpu *cpu, const struct insn *in, uint64_t ea, co
 static bool load_masked(struct cpu *cpu, const struct insn *in, uint64_t ea, uint8_t *data,
                         const uint8_t *mask, unsigned count, unsigned size)
 {
+    gva_t gva;
+
     memset(data, 0, count * size);
     for (unsigned i = 0; i < count; i++) {
         uint64_t at = truncate_address(ea + i * size, in->asize);
 
-        if (selected(mask, i, size) && !virt_read(cpu, in->seg, at, data + i * size, size))
+        if (selected(mask, i, size) &&
+            (!seg_to_linear(cpu, in->seg, at, size, ACCESS_READ, &gva) ||
+             !lin_read(cpu, gva, data + i * size, size, ACCESS_READ | ACCESS_ANY_ALIGNMENT)))
             return false;
     }
     return true;
 }
 
 /* --- byte masks --- */
+
+/* The processor translates the whole operand, whatever the mask. */
+static bool probe_masked(struct cpu *cpu, const struct insn *in, uint64_t ea, unsigned len)
+{
+    gva_t gva;
+
+    return seg_to_linear(cpu, in->seg, ea, len, ACCESS_WRITE, &gva) &&
+           lin_probe(cpu, gva, len, ACCESS_WRITE);
+}
 
 bool op_maskmovq(struct cpu *cpu, const struct insn *in)
 {
@@ -82,13 +97,15 @@ bool op_maskmovq(struct cpu *cpu, const struct insn *in)
      * if the store faults. */
     x87_set_top(cpu, 0);
     cpu->fx[4] = 0xff;
-    return store_masked(cpu, in, ea, data, mask, 8, 1);
+    return probe_masked(cpu, in, ea, 8) && store_masked(cpu, in, ea, data, mask, 8, 1);
 }
 
 bool op_maskmovdqu(struct cpu *cpu, const struct insn *in)
 {
     uint64_t ea = truncate_address(cpu->gpr[RDI], in->asize);
 
+    if (!probe_masked(cpu, in, ea, 16))
+        return false;
     return store_masked(cpu, in, ea, cpu->ymm[in->reg & 15].b, cpu->ymm[in->rm & 15].b, 16, 1);
 }
 

@@ -82,6 +82,12 @@ static bool has_mandatory(const struct decoded *d, uint8_t value)
     return false;
 }
 
+/* MOVNTI and the fences: 66 would make another instruction of them. */
+static bool is_sse(const struct decoded *d)
+{
+    return d->zi.meta.isa_set == ZYDIS_ISA_SET_SSE || d->zi.meta.isa_set == ZYDIS_ISA_SET_SSE2;
+}
+
 struct fields {
     unsigned reg, rm, vvvv;
     bool w;
@@ -116,10 +122,22 @@ static void emit_modrm(struct code *c, const struct fields *f)
         byte(c, 0xc0 | (f->reg & 7) << 3 | (f->rm & 7));
 }
 
+/* VBLENDV: the immediate's upper half is the number of a register. */
+static bool is_register_immediate(const struct decoded *d)
+{
+    return d->zi.operand_count > 3 && d->ops[3].encoding == ZYDIS_OPERAND_ENCODING_IS4;
+}
+
 static void emit_immediates(struct code *c)
 {
+    const ZydisDecodedInstruction *zi = &c->d->zi;
+
+    if (is_register_immediate(c->d) && zi->machine_mode != ZYDIS_MACHINE_MODE_LONG_64) {
+        byte(c, zi->raw.imm[0].value.u & 0x7f); /* bit 7 counts in 64-bit mode only */
+        return;
+    }
     for (unsigned i = 0; i < 2; i++)
-        bytes(c, &c->d->zi.raw.imm[i].value.u, c->d->zi.raw.imm[i].size / 8);
+        bytes(c, &zi->raw.imm[i].value.u, zi->raw.imm[i].size / 8);
 }
 
 static void emit_vex(struct code *c, const struct fields *f)
@@ -141,7 +159,8 @@ static void emit_prefixes(struct code *c)
 
     if (d->in.flags & INSN_LOCK)
         byte(c, 0xf0);
-    if (has_mandatory(d, 0x66) || (d->zi.operand_width == 16 && !has_vector_operand(d)))
+    if (has_mandatory(d, 0x66) || (d->zi.operand_width == 16 && !has_vector_operand(d) &&
+                                   !is_sse(d)))
         byte(c, 0x66);
     if (has_mandatory(d, 0xf3))
         byte(c, 0xf3);

@@ -43,7 +43,7 @@ void case_set_register(struct test_case *c, ZydisRegister reg, uint64_t value)
     *gpr = (*gpr & ~mask) | (value & mask);
 }
 
-uint16_t case_pick_selector(struct rng *rng)
+uint16_t case_pick_selector(unsigned mode, struct rng *rng)
 {
     static const uint16_t others[] = {0,           1,    2,    3,     SEL_USER_CS32, SEL_USER_DS,
                                       SEL_USER_CS, 0x10, 0x18, 0x5ff, 0xfff8,        0x4007};
@@ -51,7 +51,10 @@ uint16_t case_pick_selector(struct rng *rng)
 
     if (pick < LDT_COUNT)
         return rng_one_in(rng, 8) ? LDT_SEL(pick) & 0xfffc : LDT_SEL(pick);
-    return rng_one_in(rng, 2) ? LDT_SEL(LDT_DATA32) : others[rng_below(rng, ARRAY_SIZE(others))];
+    pick = rng_one_in(rng, 2) ? LDT_SEL(LDT_DATA32) : others[rng_below(rng, ARRAY_SIZE(others))];
+    /* Not from 16- and 32-bit code to 64-bit code: with a 16-bit stack the upper half of RSP, which
+     * shows then, points into the host's kernel, and the run never ends. */
+    return pick == SEL_USER_CS && mode != 64 ? SEL_USER_CS32 : (uint16_t)pick;
 }
 
 bool case_takes_selector(const struct decoded *d)
@@ -197,18 +200,23 @@ static bool is_fx_load(ZydisMnemonic mnemonic)
 }
 
 /* Far pointers have the selector behind the offset, IRET's frame and POP sreg in an element. */
-static void put_selectors(const struct decoded *d, struct rng *rng, uint8_t *out)
+static void put_selectors(const struct test_case *c, const struct decoded *d, struct rng *rng,
+                          uint8_t *out)
 {
     unsigned element = d->insn.operand_width / 8;
-    uint16_t sel = case_pick_selector(rng);
+    uint16_t sel = case_pick_selector(c->mode, rng);
     uint32_t flags = (uint32_t)rng_u64(rng) & ~FLAG_VM;
+
+    /* With another RPL, AMD's processors read the outer stack's frame before they check it. */
+    if (d->insn.mnemonic == ZYDIS_MNEMONIC_RET && sel > 3)
+        sel |= 3;
 
     memcpy(out + (d->insn.mnemonic == ZYDIS_MNEMONIC_POP ? 0 : element), &sel, 2);
     if (d->insn.mnemonic == ZYDIS_MNEMONIC_IRET || d->insn.mnemonic == ZYDIS_MNEMONIC_IRETD ||
         d->insn.mnemonic == ZYDIS_MNEMONIC_IRETQ) {
         flags |= FLAG_TF; /* else nothing would stop the native run */
         memcpy(out + 2 * element, &flags, element < 4 ? 2 : 4);
-        sel = case_pick_selector(rng);
+        sel = case_pick_selector(c->mode, rng);
         memcpy(out + 4 * element, &sel, 2);
     }
     if (d->insn.mnemonic == ZYDIS_MNEMONIC_VERR || d->insn.mnemonic == ZYDIS_MNEMONIC_VERW ||
@@ -249,7 +257,7 @@ static void fill_target(struct test_case *c, const struct decoded *d, uint64_t a
     } else {
         rng_fill(rng, bytes, len);
         if (case_takes_selector(d))
-            put_selectors(d, rng, bytes);
+            put_selectors(c, d, rng, bytes);
         put_accumulator(c, d, rng, bytes);
     }
     add_patch(c, address, bytes, len);
@@ -283,7 +291,7 @@ static void set_disp(struct test_case *c, const struct decoded *d, uint64_t valu
 
 static void set_far_pointer(struct test_case *c, const struct decoded *d, struct rng *rng)
 {
-    uint16_t sel = case_pick_selector(rng);
+    uint16_t sel = case_pick_selector(c->mode, rng);
 
     memcpy(c->bytes + d->insn.length - 2, &sel, 2);
 }

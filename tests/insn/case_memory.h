@@ -13,6 +13,6 @@ void case_fill_memory(struct test_case *c, const struct decoded *d, struct rng *
 /* Does the instruction load a segment register or look at a descriptor? */
 bool case_takes_selector(const struct decoded *d);
 /* A selector that means the same natively and in the guest. */
-uint16_t case_pick_selector(struct rng *rng);
+uint16_t case_pick_selector(unsigned mode, struct rng *rng);
 
 #endif

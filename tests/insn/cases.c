@@ -185,6 +185,16 @@ static void prepare_repeat(struct test_case *c, const struct decoded *d, struct 
     case_set_register(c, counters[width == 64 ? 2 : width == 32], rng_below(rng, 40));
 }
 
+static bool is_xsave(const struct decoded *d)
+{
+    switch (d->insn.meta.isa_set) {
+    case ZYDIS_ISA_SET_XSAVE:
+    case ZYDIS_ISA_SET_XSAVEC:
+    case ZYDIS_ISA_SET_XSAVEOPT: return d->insn.operand_count_visible == 1;
+    default: return false;
+    }
+}
+
 /* The components that both this host and the guest have: their areas have the same layout. */
 static void prepare_xsave(struct test_case *c, struct rng *rng)
 {
@@ -273,7 +283,8 @@ static void prepare_selectors(struct test_case *c, const struct decoded *d, stru
         if (op->type == ZYDIS_OPERAND_TYPE_REGISTER &&
             op->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM)
             case_set_register(c, op->reg.value,
-                              case_pick_selector(rng) | (rng_u64(rng) & ~UINT64_C(0xffff)));
+                              case_pick_selector(c->mode, rng) |
+                                  (rng_u64(rng) & ~UINT64_C(0xffff)));
     }
 }
 
@@ -294,4 +305,6 @@ void case_randomize(struct test_case *c, const struct decoded *d, const struct c
     prepare_special(c, d, rng);
     prepare_selectors(c, d, rng);
     case_fill_memory(c, d, rng);
+    if (is_xsave(d)) /* also if RAX addresses the operand */
+        c->init.gpr[RAX] &= ~(uint64_t)0xe0;
 }

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define STATES_OF_ENCODING 16 /* at most; fewer is slower, because code has to be decoded again */
 
@@ -183,6 +184,13 @@ static bool selected(const struct run *run, const struct form *form)
     return !run->options.filter || regexec(run->options.filter, form->name, 0, NULL, 0) == 0;
 }
 
+static void show_progress(const struct run *run, unsigned form)
+{
+    if (form % 100 == 0 && isatty(STDERR_FILENO))
+        fprintf(stderr, "\r%u of %u forms, %llu states ", form, run->forms.count,
+                (unsigned long long)run->states);
+}
+
 void run_forms(struct run *run)
 {
     for (unsigned i = 0; i < run->forms.count; i++) {
@@ -191,6 +199,7 @@ void run_forms(struct run *run)
 
         if (!selected(run, form))
             continue;
+        show_progress(run, i);
         rng_init(&rng, run->options.seed + form->mode, form->name);
         for (uint64_t done = 0; done < run->options.states;)
             done += add_encoding(run, i, &rng, run->options.states - done);
