@@ -164,6 +164,7 @@ enum cpu_attention {
     ATTN_TIMER = 1 << 5, /* virtual time: timers changed, look at the next deadline */
     ATTN_CODE = 1 << 6,  /* code was changed: leave the current block */
     ATTN_SHADOW = 1 << 7, /* an interrupt shadow, TF or debug state must be looked at */
+    ATTN_DEBUG = 1 << 8,  /* a debugger has breakpoints, steps or stops: see debug.h */
 };
 
 enum cpu_activity { CPU_ACTIVE, CPU_HALTED, CPU_WAIT_SIPI, CPU_SHUTDOWN };
@@ -202,8 +203,21 @@ struct cpu_stats {
     uint64_t pio, mmio, helpers, blocks_decoded, insns_decoded, tlb_fills, tlb_flushes, halts;
 };
 
+/* What emitted code reaches besides the registers, relative to the vCPU (GS base). */
+struct cpu_native {
+    struct cpu *self;
+    struct tlb_entry *table; /* the TLB's table for data accesses; follows tlb->current */
+    uint64_t page_base;      /* linear address of the page whose code runs */
+    void *jumps;             /* jump cache in force */
+    uint64_t index_mask, page_mask, jump_mask; /* operands for PEXT */
+    uint64_t target;         /* where the code goes on: host address, or RIP of a call */
+    void *link;              /* exit that can be linked, or NULL */
+    bool resumed;            /* the interpreted instruction came to its end in the block */
+};
+
 struct cpu_model; /* cpuid.h */
 struct tlb;       /* tlb.h */
+struct cpu_debug; /* debug.h */
 
 struct cpu {
     /* --- registers --- */
@@ -222,6 +236,7 @@ struct cpu {
     uint64_t rflags;
     uint32_t mode; /* enum cpu_mode_bits */
     uint8_t cpl;
+    struct cpu_native native;
     struct segment seg[SEG_COUNT];
     struct segment ldtr, tr;
     struct desc_table gdtr, idtr;
@@ -271,6 +286,7 @@ struct cpu {
     struct cpu_apic apic;
     const struct cpu_model *model;
     struct tlb *tlb;
+    struct cpu_debug *debug; /* debug.h; NULL: no debugger */
     void *engine; /* the engine's own data for this vCPU */
     /* an instruction that only ends when an interrupt is pending waits here (HLT) */
     void (*wake)(void *opaque); /* called by cpu_signal(), any thread */
