@@ -25,7 +25,7 @@ static bool record(struct cpu *cpu, const mcontext_t *m)
     switch (m->gregs[REG_TRAPNO]) {
     case EXC_DE: cpu_raise(cpu, EXC_DE); return true;
     case EXC_MF: cpu_raise(cpu, EXC_MF); return true;
-    case EXC_XM: cpu_raise(cpu, EXC_XM); return true;
+    case EXC_XM: cpu_raise(cpu, cpu->cr4 & CR4_OSXMMEXCPT ? EXC_XM : EXC_UD); return true;
     case EXC_GP: cpu_raise_gp(cpu, 0); return true;
     case EXC_UD: cpu_raise_ud(cpu); return true;
     default: return false;
