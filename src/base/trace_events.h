@@ -51,6 +51,22 @@ TRACE_EVENT(linux_boot_kernel, (uint64_t gpa, uint64_t size, uint64_t room, unsi
 TRACE_EVENT(linux_boot_initrd, (uint64_t gpa, uint64_t size), "gpa=%#llx size=%#llx",
             (unsigned long long)gpa, (unsigned long long)size)
 
+/* boot_load */
+TRACE_EVENT(boot_load_segment, (uint64_t gpa, uint64_t file_size, uint64_t room),
+            "gpa=%#llx file_size=%#llx room=%#llx", (unsigned long long)gpa,
+            (unsigned long long)file_size, (unsigned long long)room)
+TRACE_EVENT(boot_load_module, (uint64_t gpa, uint64_t size), "gpa=%#llx size=%#llx",
+            (unsigned long long)gpa, (unsigned long long)size)
+
+/* kernel_image */
+TRACE_EVENT(kernel_image_start, (const char *protocol, uint64_t entry), "protocol=%s entry=%#llx",
+            protocol, (unsigned long long)entry)
+
+/* fw_cfg */
+TRACE_EVENT(fw_cfg_select, (unsigned key), "key=%#x", key)
+TRACE_EVENT(fw_cfg_dma, (uint32_t control, uint32_t length, uint64_t address),
+            "control=%#x length=%#x address=%#llx", control, length, (unsigned long long)address)
+
 /* i8259 */
 TRACE_EVENT(i8259_irq, (unsigned number, bool level), "irq=%u level=%d", number, level)
 TRACE_EVENT(i8259_write, (unsigned chip, unsigned offset, unsigned value),

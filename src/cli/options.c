@@ -5,6 +5,8 @@
  * is unknown until the option exists: nothing is accepted and ignored. */
 #include "cli/options.h"
 
+#include "base/nearest.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -76,6 +78,13 @@ static int take_append(struct options *o, const char *value, struct err *err)
     (void)err;
     o->append = value;
     return 0;
+}
+
+static int take_protocol(struct options *o, const char *value, struct err *err)
+{
+    if (kernel_protocol_parse(value, &o->protocol))
+        return 0;
+    return bad_value(err, "protocol", value, "auto, linux, multiboot2, multiboot1 or pvh");
 }
 
 static int take_memory(struct options *o, const char *value, struct err *err)
@@ -227,10 +236,13 @@ static int take_help(struct options *o, const char *value, struct err *err)
 
 /* In the order of --help. */
 static const struct option table[] = {
-    {'k', "kernel", "FILE", "Linux kernel (bzImage) to start; without it the built-in guest",
+    {'k', "kernel", "FILE", "kernel to start: Linux, PVH or Multiboot; default: built-in guest",
      take_kernel},
-    {'i', "initrd", "FILE", "initial RAM disk for the kernel", take_initrd},
+    {'i', "initrd", "FILE", "initial RAM disk of the kernel, or 'FILE ARGS,FILE...': modules",
+     take_initrd},
     {'a', "append", "STRING", "command line of the kernel", take_append},
+    {0, "protocol", "NAME", "start the kernel by: auto, linux, multiboot2, multiboot1, pvh",
+     take_protocol},
     {'m', "memory", "SIZE", "guest memory with K, M, G or T (default 512M)", take_memory},
     {'e', "engine", "ENGINE", "auto or interpret (default auto)", take_engine},
     {0, "cpu", "MODEL", "processor: MODEL[,+feature][,-feature]; 'help' lists them", take_cpu},
@@ -250,61 +262,20 @@ static const struct option table[] = {
     {'h', "help", NULL, "print this page", take_help},
 };
 
-/* --- the nearest name --- */
+/* --- parsing --- */
 
-static unsigned min3(unsigned a, unsigned b, unsigned c)
+/* The nearest name; NULL: nothing is near. */
+static const char *nearest_option(const char *name)
 {
-    unsigned m = a < b ? a : b;
+    struct nearest near;
 
-    return m < c ? m : c;
+    nearest_init(&near, name);
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+        nearest_try(&near, table[i].name);
+    return near.best;
 }
 
 #define NAME_MAX_LENGTH 32
-
-/* Insertions, deletions and replacements that make `b` of `a` (Levenshtein). */
-static unsigned distance(const char *a, const char *b)
-{
-    unsigned row[NAME_MAX_LENGTH + 1];
-    size_t la = strlen(a), lb = strlen(b);
-
-    if (la > NAME_MAX_LENGTH || lb > NAME_MAX_LENGTH)
-        return UINT32_MAX;
-    for (unsigned j = 0; j <= lb; j++)
-        row[j] = j;
-    for (unsigned i = 1; i <= la; i++) {
-        unsigned diagonal = row[0];
-
-        row[0] = i;
-        for (unsigned j = 1; j <= lb; j++) {
-            unsigned above = row[j];
-
-            row[j] = min3(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
-            diagonal = above;
-        }
-    }
-    return row[lb];
-}
-
-/* Half of the letters may be wrong, or it begins the same way. NULL: nothing is near. */
-static const char *nearest(const char *name)
-{
-    const char *best = NULL;
-    unsigned best_distance = (unsigned)strlen(name) / 2 + 1;
-
-    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
-        unsigned d = distance(name, table[i].name);
-
-        if (strncmp(name, table[i].name, strlen(name)) == 0)
-            d = 0;
-        if (d < best_distance) {
-            best_distance = d;
-            best = table[i].name;
-        }
-    }
-    return best;
-}
-
-/* --- parsing --- */
 
 static int unknown_long(const char *name, size_t length, struct err *err)
 {
@@ -312,7 +283,7 @@ static int unknown_long(const char *name, size_t length, struct err *err)
     const char *near;
 
     snprintf(copy, sizeof copy, "%.*s", (int)length, name);
-    near = *copy ? nearest(copy) : NULL;
+    near = *copy ? nearest_option(copy) : NULL;
     if (near)
         return err_set(err, -EINVAL, "unknown option --%s; did you mean --%s?", copy, near);
     return err_set(err, -EINVAL, "unknown option --%s; 'doble run --help' lists the options", copy);

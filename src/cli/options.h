@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "bus/clock.h"
+#include "firmware/kernel_image.h"
 
 #include <stdio.h>
 
@@ -25,6 +26,7 @@ enum serial_kind { SERIAL_STDIO, SERIAL_NONE, SERIAL_FILE, SERIAL_UNIX };
 struct options {
     enum command command;
     const char *kernel, *initrd, *append; /* NULL: not given */
+    enum kernel_protocol protocol;
     uint64_t memory;                      /* bytes */
     bool memory_given;
     const char *engine;

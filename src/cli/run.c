@@ -138,6 +138,7 @@ static struct vm_config make_config(struct session *s)
         .kernel = o->kernel,
         .initrd = o->initrd,
         .append = o->append ? o->append : "",
+        .protocol = o->protocol,
         .max_instructions = o->max_instructions,
         .restored = o->restore != NULL,
         .save = o->save,

@@ -18,16 +18,16 @@
  *                                                  9   dev/acpi_pm.c      600h      --> power off
  *                                                  -   dev/reset_control.c (92h, CF9h --> reset)
  *   bus/clock.c: time and timers of all            -   dev/debug_ports.c  80h, E9h, exit
+ *                                                  -   dev/fw_cfg.c       510h
  *
- * The firmware that a PC has is skipped when a Linux kernel is started directly; what it would have
+ * The firmware that a PC has is skipped when a kernel is started directly; what it would have
  * left behind (ACPI tables, the map of memory, interrupt controllers in virtual wire mode) is made
- * by pc_boot_linux(). */
+ * by pc_boot_kernel(). */
 #include "machine/pc.h"
 
 #include "cpu/tlb.h"
 #include "firmware/acpi_tables.h"
 #include "firmware/e820.h"
-#include "firmware/linux_boot.h"
 
 #include <errno.h>
 #include <string.h>
@@ -213,6 +213,28 @@ static void add_power_and_debug(struct pc *pc)
     debug_ports_attach(&pc->debug_ports, &pc->bus);
 }
 
+/* What fw_cfg tells firmware and kernels about the machine, and where RAM is. */
+static int add_fw_cfg(struct pc *pc, struct err *err)
+{
+    struct e820_entry ram[ARRAY_SIZE(pc->mem.blocks)];
+    struct fw_cfg *fw = &pc->fw_cfg;
+    const unsigned count = pc->mem.block_count, cpus = 1;
+
+    for (unsigned i = 0; i < count; i++)
+        ram[i] = (struct e820_entry){pc->mem.blocks[i].base, pc->mem.blocks[i].size, E820_RAM};
+    fw_cfg_init(fw, &pc->mem);
+    fw_cfg_attach(fw, &pc->bus);
+    if (fw_cfg_set_number(fw, FW_CFG_RAM_SIZE, pc->mem.size, 8) &&
+        fw_cfg_set_number(fw, FW_CFG_NB_CPUS, cpus, 2) &&
+        fw_cfg_set_number(fw, FW_CFG_MAX_CPUS, cpus, 2) &&
+        fw_cfg_set_number(fw, FW_CFG_NOGRAPHIC, 1, 2) &&
+        fw_cfg_set_number(fw, FW_CFG_BOOT_MENU, 0, 2) &&
+        fw_cfg_set_number(fw, FW_CFG_IRQ0_OVERRIDE, 1, 1) && /* IRQ 0 is input 2 of the IOAPIC */
+        fw_cfg_set_file(fw, "etc/e820", ram, (uint32_t)(count * sizeof ram[0])))
+        return 0;
+    return err_set(err, -ENOMEM, "not enough memory to describe the machine");
+}
+
 /* --- state --- */
 
 static int board_loaded(void *object, struct err *err)
@@ -257,6 +279,7 @@ static int list_states(struct pc *pc, struct err *err)
     state_add(list, &acpi_pm_state_desc, 0, &pc->pm);
     state_add(list, &reset_control_state_desc, 0, &pc->reset_control);
     state_add(list, &debug_ports_state_desc, 0, &pc->debug_ports);
+    state_add(list, &fw_cfg_state_desc, 0, &pc->fw_cfg);
     state_add(list, &board_state_desc, 0, pc);
     return 0;
 }
@@ -282,7 +305,9 @@ int pc_init(struct pc *pc, const struct pc_config *config, struct err *err)
     add_timers(pc);
     add_peripherals(pc);
     add_power_and_debug(pc);
-    rc = list_states(pc, err);
+    rc = add_fw_cfg(pc, err);
+    if (rc == 0)
+        rc = list_states(pc, err);
 out:
     if (rc < 0)
         pc_free(pc);
@@ -292,6 +317,7 @@ out:
 void pc_free(struct pc *pc)
 {
     state_list_free(pc->states);
+    fw_cfg_free(&pc->fw_cfg);
     cpu_free(pc->cpu);
     cpu_model_free(pc->model);
     memory_free(&pc->mem);
@@ -313,10 +339,11 @@ void pc_reset(struct pc *pc)
     acpi_pm_reset(&pc->pm);
     reset_control_reset(&pc->reset_control);
     debug_ports_reset(&pc->debug_ports);
+    fw_cfg_reset(&pc->fw_cfg);
     bus_unlock(&pc->bus);
 }
 
-/* --- starting Linux --- */
+/* --- starting a kernel --- */
 
 static int build_acpi(struct pc *pc, const struct e820_map *map, struct err *err)
 {
@@ -351,12 +378,51 @@ static void set_up_interrupts(struct pc *pc)
     bus_pio_write(&pc->bus, ELCR1 + PC_SCI / 8, 1u << PC_SCI % 8, 1);
 }
 
-int pc_boot_linux(struct pc *pc, const char *kernel, const char *initrd, const char *cmdline,
-                  struct err *err)
+/* An item whose address or size has more than 32 bits cannot be told. */
+static bool describe_range(struct fw_cfg *fw, uint16_t addr_key, uint16_t size_key,
+                           uint16_t data_key, const struct boot_range *range)
+{
+    bool told = range->base <= UINT32_MAX && range->size <= UINT32_MAX;
+    uint32_t size = told ? (uint32_t)range->size : 0;
+
+    return fw_cfg_set_number(fw, addr_key, told ? range->base : 0, 4) &&
+           fw_cfg_set_number(fw, size_key, size, 4) &&
+           fw_cfg_set_ram(fw, data_key, range->base, size);
+}
+
+/* What the kernel can read from fw_cfg about itself. */
+static int describe_kernel(struct pc *pc, const struct e820_map *map, const char *cmdline,
+                           const struct boot_state *start, struct err *err)
+{
+    struct fw_cfg *fw = &pc->fw_cfg;
+    uint32_t length = (uint32_t)strlen(cmdline) + 1;
+
+    if (describe_range(fw, FW_CFG_KERNEL_ADDR, FW_CFG_KERNEL_SIZE, FW_CFG_KERNEL_DATA,
+                       &start->kernel) &&
+        describe_range(fw, FW_CFG_INITRD_ADDR, FW_CFG_INITRD_SIZE, FW_CFG_INITRD_DATA,
+                       &start->initrd) &&
+        fw_cfg_set_number(fw, FW_CFG_KERNEL_ENTRY, start->rip, 4) &&
+        fw_cfg_set_number(fw, FW_CFG_CMDLINE_SIZE, length, 4) &&
+        fw_cfg_set_bytes(fw, FW_CFG_CMDLINE_DATA, cmdline, length) &&
+        fw_cfg_set_file(fw, "etc/e820", map->entries,
+                        (uint32_t)(map->count * sizeof map->entries[0])))
+        return 0;
+    return err_set(err, -ENOMEM, "not enough memory to describe the kernel");
+}
+
+int pc_boot_kernel(struct pc *pc, const struct pc_kernel *kernel, struct err *err)
 {
     const struct memory *mem = &pc->mem;
     struct e820_map map;
-    const struct linux_boot_config config = {kernel, initrd, cmdline, &map, ACPI_RSDP_ADDRESS};
+    const struct kernel_config config = {
+        .kernel = kernel->kernel,
+        .initrd = kernel->initrd,
+        .cmdline = kernel->cmdline,
+        .e820 = &map,
+        .rsdp = ACPI_RSDP_ADDRESS,
+        .vga = false,
+        .protocol = kernel->protocol,
+    };
     struct boot_state start;
     int rc =
         e820_build(&map, mem->blocks[0].size, mem->block_count > 1 ? mem->blocks[1].size : 0, err);
@@ -364,7 +430,9 @@ int pc_boot_linux(struct pc *pc, const char *kernel, const char *initrd, const c
     if (rc == 0)
         rc = build_acpi(pc, &map, err);
     if (rc == 0)
-        rc = linux_boot_load(&pc->mem, &config, &start, err);
+        rc = kernel_image_load(&pc->mem, &config, &start, err);
+    if (rc == 0)
+        rc = describe_kernel(pc, &map, kernel->cmdline ? kernel->cmdline : "", &start, err);
     if (rc < 0)
         return rc;
     boot_state_apply(&start, pc->cpu);

@@ -16,6 +16,7 @@
 #include "dev/acpi_pm.h"
 #include "dev/apic_bus.h"
 #include "dev/debug_ports.h"
+#include "dev/fw_cfg.h"
 #include "dev/hpet.h"
 #include "dev/i8042.h"
 #include "dev/i8254.h"
@@ -25,6 +26,7 @@
 #include "dev/mc146818.h"
 #include "dev/ns16550.h"
 #include "dev/reset_control.h"
+#include "firmware/kernel_image.h"
 #include "mem/memory.h"
 
 /* Addresses that the board chooses; the ACPI tables repeat them. */
@@ -71,6 +73,7 @@ struct pc {
     struct acpi_pm pm;
     struct reset_control reset_control;
     struct debug_ports debug_ports;
+    struct fw_cfg fw_cfg;
 
     bool a20; /* address line 20 is not masked */
 };
@@ -84,10 +87,15 @@ void pc_free(struct pc *pc);
  */
 void pc_reset(struct pc *pc);
 
-/* Loads a Linux kernel (paths; initrd may be NULL) into a machine that was just made or reset, and
- * does what firmware would have done before it. */
-int pc_boot_linux(struct pc *pc, const char *kernel, const char *initrd, const char *cmdline,
-                  struct err *err) MUST_USE;
+/* A kernel that is started without firmware; as in struct kernel_config. */
+struct pc_kernel {
+    const char *kernel, *initrd, *cmdline;
+    enum kernel_protocol protocol;
+};
+
+/* Loads a kernel into a machine that was just made or reset, and does what firmware would have done
+ * before it. */
+int pc_boot_kernel(struct pc *pc, const struct pc_kernel *kernel, struct err *err) MUST_USE;
 
 /* While the machine runs: */
 

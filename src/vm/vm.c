@@ -81,7 +81,7 @@ void vm_end(struct vm *vm, enum vm_end why, uint32_t value)
     wake_main(vm);
 }
 
-static void fail(struct vm *vm, const struct err *err)
+void vm_fail(struct vm *vm, const struct err *err)
 {
     pthread_mutex_lock(&vm->lock);
     if (vm->end == VM_RUNNING)
@@ -360,6 +360,14 @@ bool vm_release(struct vm *vm)
     return true;
 }
 
+void vm_replaced(struct vm *vm)
+{
+    pthread_mutex_lock(&vm->lock);
+    vm->reset_wanted = false;
+    pthread_mutex_unlock(&vm->lock);
+    tell(vm, VM_EVENT_RESET);
+}
+
 /* --- booting and resetting --- */
 
 static int boot(struct vm *vm, struct err *err)
@@ -371,7 +379,8 @@ static int boot(struct vm *vm, struct err *err)
             err, -ENOENT,
             "the guest wants to start again, but a restored machine has no kernel to start "
             "again; give it with --kernel");
-    return pc_boot_linux(&vm->pc, c->kernel, c->initrd, c->append, err);
+    return pc_boot_kernel(
+        &vm->pc, &(struct pc_kernel){c->kernel, c->initrd, c->append, c->protocol}, err);
 }
 
 /* The guest pressed its own reset button: everything starts from the beginning. */
@@ -385,7 +394,7 @@ static void reset(struct vm *vm)
     pthread_mutex_unlock(&vm->lock);
     pc_reset(&vm->pc);
     if (boot(vm, &err) < 0)
-        fail(vm, &err);
+        vm_fail(vm, &err);
     else
         tell(vm, VM_EVENT_RESET);
     vm->config.engine->flush(vm->pc.cpu);
@@ -418,7 +427,7 @@ static void save(struct vm *vm)
         return;
     vm_pause(vm);
     if (vm_save_file(vm, vm->config.save, &err) < 0)
-        fail(vm, &err);
+        vm_fail(vm, &err);
     else
         vm_end(vm, VM_SAVED, 0);
     vm_resume(vm);
@@ -510,7 +519,7 @@ static void check_console(struct vm *vm)
     if (!error)
         return;
     output_error(&err, error);
-    fail(vm, &err);
+    vm_fail(vm, &err);
 }
 
 static void clear_wakeups(struct vm *vm)

@@ -46,6 +46,7 @@ struct vm_config {
     struct pc_config pc; /* .outside is filled in by the vm */
     const struct engine_ops *engine;
     const char *kernel, *initrd, *append; /* what is started, and again after a reset */
+    enum kernel_protocol protocol;        /* and by which protocol */
     bool restored; /* not started: the state comes from vm_restore(); kernel may be NULL */
     uint64_t max_instructions; /* 0: no limit */
     const char *save;          /* file for SIGUSR1 and VM_LIMIT to save to; may be NULL */
@@ -102,6 +103,12 @@ bool vm_release(struct vm *vm);
 
 /* Has the main loop start the machine again, as if the guest had asked for it. Any thread. */
 void vm_reset(struct vm *vm);
+
+/* Ends the machine by an error of the host, whose sentence main() will print. Any thread. */
+void vm_fail(struct vm *vm, const struct err *err);
+
+/* Another machine's state has been loaded in place of this one's (snapshot.c). Main thread. */
+void vm_replaced(struct vm *vm);
 
 /* Adds somebody who is told what happens; for the machine's life. Main thread. */
 void vm_watch(struct vm *vm, struct vm_watcher *watcher);
