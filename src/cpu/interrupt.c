@@ -387,6 +387,9 @@ void cpu_deliver_exception(struct cpu *cpu)
 {
     struct exception e = cpu->exc;
 
+    /* The instruction that faulted counts, although it did nothing: virtual time goes on even in a
+     * handler whose first instruction faults. */
+    cpu->icount++;
     for (unsigned i = 0; i < DELIVERY_ATTEMPTS; i++) {
         cpu->exc.pending = false;
         note_exception(cpu, &e);
