@@ -88,6 +88,12 @@ class Session:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def wait(self, seconds):
+        """Waits for the end, but not longer than that."""
+        end = time.monotonic() + seconds
+        while self.process.poll() is None and time.monotonic() < end:
+            self.read(0.02)
+
     def end(self, seconds=30):
         """Waits for the end (and reads meanwhile); returns the status."""
         end = time.monotonic() + seconds
