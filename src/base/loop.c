@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 /* How many handlers may run before the owner of the loop looks after other things again. */
-#define EVENTS_AT_ONCE 64
+#define EVENTS_AT_ONCE 8
 
 int loop_init(struct loop *loop, struct err *err)
 {

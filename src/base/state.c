@@ -248,34 +248,56 @@ static void print_bytes(const uint8_t *bytes, uint32_t count, FILE *out)
     }
 }
 
+uint64_t state_field_value(const struct field *field, const void *at, uint32_t index)
+{
+    uint64_t v = 0;
+
+    memcpy(&v, (const uint8_t *)at + (size_t)index * field->size,
+           field->size <= sizeof v ? field->size : sizeof v);
+    return v;
+}
+
 static void print_field(const struct field *f, const uint8_t *at, FILE *out)
 {
     fprintf(out, "  %s =", f->name);
     if (f->size == 1 && f->count > 1) {
         print_bytes(at, f->count, out);
     } else {
-        for (uint32_t i = 0; i < f->count; i++) {
-            uint64_t v = 0;
-
-            memcpy(&v, at + (size_t)i * f->size, f->size <= sizeof v ? f->size : sizeof v);
-            fprintf(out, " %#" PRIx64, v);
-        }
+        for (uint32_t i = 0; i < f->count; i++)
+            fprintf(out, " %#" PRIx64, state_field_value(f, at, i));
     }
     fputc('\n', out);
 }
 
-void state_dump(struct state_list *list, const char *pattern, FILE *out)
+static void print_object(void *opaque, const char *name, const struct state_desc *desc,
+                         const void *object)
+{
+    FILE *out = opaque;
+
+    fprintf(out, "%s\n", name);
+    for (uint32_t k = 0; k < desc->field_count; k++)
+        print_field(&desc->fields[k], (const uint8_t *)object + desc->fields[k].offset, out);
+}
+
+void state_for_each(struct state_list *list, const char *pattern,
+                    void (*fn)(void *opaque, const char *name, const struct state_desc *desc,
+                               const void *object),
+                    void *opaque)
 {
     for (size_t i = 0; i < list->count; i++) {
         const struct entry *e = &list->entries[i];
+        char name[64];
 
-        if (fnmatch(pattern, e->desc->name, 0) != 0)
+        snprintf(name, sizeof name, "%s.%u", e->desc->name, e->instance);
+        if (fnmatch(pattern, e->desc->name, 0) != 0 && fnmatch(pattern, name, 0) != 0)
             continue;
         if (e->desc->before_save)
             e->desc->before_save(e->object);
-        fprintf(out, "%s.%u\n", e->desc->name, e->instance);
-        for (uint32_t k = 0; k < e->desc->field_count; k++)
-            print_field(&e->desc->fields[k], (const uint8_t *)e->object + e->desc->fields[k].offset,
-                        out);
+        fn(opaque, name, e->desc, e->object);
     }
+}
+
+void state_dump(struct state_list *list, const char *pattern, FILE *out)
+{
+    state_for_each(list, pattern, print_object, out);
 }

@@ -66,6 +66,16 @@ int state_save(struct state_list *list, uint8_t **data, size_t *size, struct err
 /* Loads what state_save() made. On an error nothing that was loaded may be used any more. */
 int state_load(struct state_list *list, const uint8_t *data, size_t size, struct err *err);
 
+/* Calls fn for each object whose name ("i8259", "i8259.0") matches the shell pattern, with its fields
+ * brought up to date. It is given the long name. */
+void state_for_each(struct state_list *list, const char *pattern,
+                    void (*fn)(void *opaque, const char *name, const struct state_desc *desc,
+                               const void *object),
+                    void *opaque);
+
+/* Element `index` of a field that is at `at`. */
+uint64_t state_field_value(const struct field *field, const void *at, uint32_t index);
+
 /* Writes "name.instance" and every field as readable text. `pattern` selects by shell pattern. */
 #include <stdio.h>
 void state_dump(struct state_list *list, const char *pattern, FILE *out);

@@ -5,6 +5,8 @@
  * is unknown until the option exists: nothing is accepted and ignored. */
 #include "cli/options.h"
 
+#include "engine/engine.h"
+
 #include "base/nearest.h"
 
 #include <errno.h>
@@ -226,6 +228,24 @@ static int take_restore(struct options *o, const char *value, struct err *err)
     return 0;
 }
 
+static int take_socket(const char *option, const char *value, const char **path, struct err *err)
+{
+    if (strncmp(value, "unix:", 5) != 0 || !value[5])
+        return bad_value(err, option, value, "unix:PATH");
+    *path = value + 5;
+    return 0;
+}
+
+static int take_monitor(struct options *o, const char *value, struct err *err)
+{
+    return take_socket("monitor", value, &o->monitor, err);
+}
+
+static int take_monitor_json(struct options *o, const char *value, struct err *err)
+{
+    return take_socket("monitor-json", value, &o->monitor_json, err);
+}
+
 static int take_help(struct options *o, const char *value, struct err *err)
 {
     (void)value;
@@ -257,6 +277,8 @@ static const struct option table[] = {
     {0, "max-instructions", "N", "end with status 5 after N instructions", take_max_instructions},
     {0, "save", "FILE", "SIGUSR1 saves the machine to FILE and ends; so does the limit", take_save},
     {0, "restore", "FILE", "go on with a machine that was saved", take_restore},
+    {0, "monitor", "unix:PATH", "take commands (pause, memory, ...) on a socket", take_monitor},
+    {0, "monitor-json", "unix:PATH", "the same for programs: JSON on lines", take_monitor_json},
     {0, "name", "NAME", "name of the machine", take_name},
     {'v', "verbose", NULL, "say what is started and why it ended", take_verbose},
     {'h', "help", NULL, "print this page", take_help},
@@ -431,7 +453,7 @@ void options_print_run_help(FILE *out)
     for (size_t i = 0; i < ARRAY_SIZE(table); i++)
         print_option(&table[i], out);
     fputs("\n"
-          "On a terminal: Ctrl-] q leaves, Ctrl-] ] sends Ctrl-], Ctrl-] h helps.\n"
+          "On a terminal: Ctrl-] q leaves, Ctrl-] c opens the monitor, Ctrl-] ] sends Ctrl-].\n"
           "SIGTERM presses the power button; a second one ends the machine.\n"
           "\n"
           "Exit status: 0 the guest powered off; 2 usage; 3 an error of this host; 4 the guest\n"

@@ -40,6 +40,7 @@ struct options {
     const char *name;
     uint64_t max_instructions; /* 0: no limit */
     const char *save, *restore;
+    const char *monitor, *monitor_json; /* paths of sockets; NULL: none */
 };
 
 /* Reads the command line. -EINVAL: it makes no sense, and the sentence says why (exit status 2). */

@@ -10,6 +10,7 @@
 #include "base/trace.h"
 #include "cli/builtin.h"
 #include "cli/terminal.h"
+#include "monitor/monitor.h"
 #include "vm/signals.h"
 #include "vm/snapshot.h"
 #include "vm/stats.h"
@@ -32,6 +33,7 @@ struct session {
     int restore_fd;
     FILE *trace_file;
     struct vm vm;
+    struct monitor *monitor; /* NULL: no sockets */
 };
 
 /* --- setting up --- */
@@ -248,7 +250,18 @@ static void announce(const struct session *s)
             (unsigned long long)(c->pc.memory / MIB), c->engine->name,
             s->options->restore ? s->options->restore : c->kernel);
     if (s->terminal.is_terminal)
-        fprintf(stderr, "doble: Ctrl-] q leaves\n");
+        fprintf(stderr, "doble: Ctrl-] q leaves, Ctrl-] c opens the monitor\n");
+}
+
+static int open_monitor(struct session *s, struct err *err)
+{
+    const struct options *o = s->options;
+
+    s->terminal.prompt.vm = &s->vm;
+    if (!o->monitor && !o->monitor_json)
+        return 0;
+    s->monitor = monitor_new(&s->vm, o->monitor, o->monitor_json, err);
+    return s->monitor ? 0 : err->code;
 }
 
 static int run(struct session *s)
@@ -258,10 +271,10 @@ static int run(struct session *s)
 
     announce(s);
     vm_run(&s->vm);
+    monitor_free(s->monitor);
     status = report(&s->vm, o->verbose);
     if (o->stats)
         vm_print_stats(&s->vm, stderr);
-    vm_free(&s->vm);
     return status;
 }
 
@@ -275,8 +288,12 @@ int run_machine(const struct options *options, struct err *err)
     s->options = options;
     s->restore_fd = -1;
     rc = set_up(s, err);
-    if (rc == 0)
-        rc = run(s);
+    if (rc == 0) {
+        rc = open_monitor(s, err);
+        if (rc == 0)
+            rc = run(s);
+        vm_free(&s->vm);
+    }
     tear_down(s);
     free(s);
     return rc;

@@ -1,6 +1,7 @@
 /* terminal.c - raw mode by termios(3), and the keys that the monitor keeps for itself.
  *
  *   Ctrl-] q            leave
+ *   Ctrl-] c            open the monitor's console, or close it
  *   Ctrl-] ] (or ^])    send Ctrl-] to the guest
  *   Ctrl-] h (or ?)     a line of help
  *
@@ -83,10 +84,33 @@ void terminal_restore(struct terminal *terminal)
 
 static void print_help_line(void)
 {
-    static const char line[] = "\r\n[Ctrl-] q leaves, Ctrl-] ] sends Ctrl-]]\r\n";
+    static const char line[] = "\r\n[Ctrl-] q leaves, Ctrl-] c opens the monitor, Ctrl-] ] sends Ctrl-]]\r\n";
     ssize_t ignored = write(STDERR_FILENO, line, sizeof line - 1);
 
     (void)ignored;
+}
+
+static void toggle_monitor(struct prompt *prompt)
+{
+    if (prompt->open)
+        prompt_close(prompt);
+    else if (prompt->vm)
+        prompt_open(prompt);
+}
+
+/* The key after Ctrl-]. True: the guest gets Ctrl-]. */
+static bool escape_command(struct terminal *terminal, uint8_t key, bool *quit)
+{
+    switch (key) {
+    case ']':
+    case ESCAPE_KEY: return true;
+    case 'q':
+    case 'Q': *quit = true; break;
+    case 'c':
+    case 'C': toggle_monitor(&terminal->prompt); break;
+    default: print_help_line(); break;
+    }
+    return false;
 }
 
 size_t terminal_filter(struct terminal *terminal, uint8_t *bytes, size_t count, bool *quit)
@@ -98,18 +122,16 @@ size_t terminal_filter(struct terminal *terminal, uint8_t *bytes, size_t count, 
     for (size_t i = 0; i < count; i++) {
         uint8_t key = bytes[i];
 
-        if (!terminal->escape && key == ESCAPE_KEY) {
-            terminal->escape = true;
-        } else if (!terminal->escape) {
-            bytes[kept++] = key;
-        } else {
+        if (terminal->escape) {
             terminal->escape = false;
-            if (key == ']' || key == ESCAPE_KEY)
+            if (escape_command(terminal, key, quit))
                 bytes[kept++] = ESCAPE_KEY;
-            else if (key == 'q' || key == 'Q')
-                *quit = true;
-            else
-                print_help_line();
+        } else if (key == ESCAPE_KEY) {
+            terminal->escape = true;
+        } else if (terminal->prompt.open) {
+            prompt_key(&terminal->prompt, key);
+        } else {
+            bytes[kept++] = key;
         }
     }
     return kept;

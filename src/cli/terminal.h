@@ -7,10 +7,12 @@
 
 #include "base/err.h"
 #include "base/types.h"
+#include "monitor/prompt.h"
 
 struct terminal {
     bool is_terminal; /* standard input is one */
     bool escape;      /* Ctrl-] was the last key */
+    struct prompt prompt;
 };
 
 /* Remembers the settings, and has them restored at exit() and on fatal signals. */
@@ -21,7 +23,7 @@ void terminal_raw(struct terminal *terminal);
 /* The settings of before. */
 void terminal_restore(struct terminal *terminal);
 
-/* Takes the Ctrl-] commands out of `bytes` in place and returns how many bytes are left for the
+/* Takes the Ctrl-] commands and what is typed to the monitor out of `bytes` in place and returns how many bytes are left for the
  * guest; sets *quit when the user wants to leave. */
 size_t terminal_filter(struct terminal *terminal, uint8_t *bytes, size_t count, bool *quit);
 

@@ -2,6 +2,8 @@
 #include "mem/memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -129,6 +131,15 @@ bool memory_write(struct memory *mem, gpa_t gpa, const void *buf, uint64_t len)
     memcpy(host, buf, len);
     memory_touched(mem, gpa, len);
     return true;
+}
+
+int memory_clear(struct memory *mem, struct err *err)
+{
+    if (fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)mem->size) < 0)
+        return err_set(err, -errno, "the guest's memory cannot be cleared: %s", strerror(errno));
+    for (unsigned i = 0; i < mem->block_count; i++)
+        memory_touched(mem, mem->blocks[i].base, mem->blocks[i].size);
+    return 0;
 }
 
 void memory_set_code_listener(struct memory *mem, memory_code_fn *fn, void *opaque)

@@ -84,6 +84,10 @@ void memory_touched(struct memory *mem, gpa_t gpa, uint64_t len);
 bool memory_read(struct memory *mem, gpa_t gpa, void *buf, uint64_t len) MUST_USE;
 bool memory_write(struct memory *mem, gpa_t gpa, const void *buf, uint64_t len) MUST_USE;
 
+/* Makes all RAM zero again, and gives its pages back to the host. The engine's caches are the
+ * caller's to flush. No vCPU runs. */
+int memory_clear(struct memory *mem, struct err *err) MUST_USE;
+
 /* The function that drops code; there is one engine at a time. */
 void memory_set_code_listener(struct memory *mem, memory_code_fn *fn, void *opaque);
 

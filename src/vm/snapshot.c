@@ -4,6 +4,7 @@
  *   state          header.state_size bytes, as state_save() makes them
  *   run...         u64 guest-physical address, u64 length, bytes (whole pages, rising addresses)
  *   end            u64 all ones, u64 zero
+ *   checksum       u64, of everything before it
  *
  * Pages that are all zero are left out: the RAM of a new machine is zero. Of the CPU model the file
  * has the text, by which it is made again, and a hash of its features: the text "host" means
@@ -11,6 +12,7 @@
 #define _GNU_SOURCE
 #include "vm/snapshot.h"
 
+#include "base/checksum.h"
 #include "vm/vm.h"
 
 #include <errno.h>
@@ -18,10 +20,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MAGIC "DobleVM\n"
-#define VERSION 1
+#define VERSION 2
 #define MAX_STATE_SIZE (16 * MIB)
 #define END_OF_RAM UINT64_MAX
 
@@ -105,31 +108,45 @@ static void fill_header(struct vm *vm, size_t state_size, struct header *h)
     strncpy(h->cpu, cpu, sizeof h->cpu - 1);
 }
 
-struct ram_writer {
+struct writer {
     int fd;
+    struct checksum sum;
     struct err *err;
 };
 
-static int write_run(void *opaque, gpa_t gpa, void *host, uint64_t len)
+static int put(struct writer *w, const void *bytes, uint64_t count)
 {
-    struct ram_writer *w = opaque;
-    uint64_t head[2] = {gpa, len};
-    int rc = write_all(w->fd, head, sizeof head, w->err);
-
-    return rc < 0 ? rc : write_all(w->fd, host, len, w->err);
+    checksum_add(&w->sum, bytes, count);
+    return write_all(w->fd, bytes, count, w->err);
 }
 
-static int write_ram(struct vm *vm, int fd, struct err *err)
+static int write_run(void *opaque, gpa_t gpa, void *host, uint64_t len)
 {
-    struct ram_writer w = {fd, err};
-    uint64_t end[2] = {END_OF_RAM, 0};
-    int rc = memory_for_each_used(&vm->pc.mem, write_run, &w);
+    struct writer *w = opaque;
+    uint64_t head[2] = {gpa, len};
+    int rc = put(w, head, sizeof head);
 
-    return rc < 0 ? rc : write_all(fd, end, sizeof end, err);
+    return rc < 0 ? rc : put(w, host, len);
+}
+
+static int write_ram(struct vm *vm, struct writer *w)
+{
+    uint64_t end[2] = {END_OF_RAM, 0};
+    int rc = memory_for_each_used(&vm->pc.mem, write_run, w);
+
+    return rc < 0 ? rc : put(w, end, sizeof end);
+}
+
+static int write_checksum(struct writer *w)
+{
+    uint64_t value = checksum_value(&w->sum);
+
+    return put(w, &value, sizeof value);
 }
 
 int vm_save(struct vm *vm, int fd, struct err *err)
 {
+    struct writer w = {.fd = fd, .err = err};
     struct header h;
     uint8_t *state = NULL;
     size_t size = 0;
@@ -144,11 +161,13 @@ int vm_save(struct vm *vm, int fd, struct err *err)
     if (rc < 0)
         goto out;
     fill_header(vm, size, &h);
-    rc = write_all(fd, &h, sizeof h, err);
+    rc = put(&w, &h, sizeof h);
     if (rc == 0)
-        rc = write_all(fd, state, size, err);
+        rc = put(&w, state, size);
     if (rc == 0)
-        rc = write_ram(vm, fd, err);
+        rc = write_ram(vm, &w);
+    if (rc == 0)
+        rc = write_checksum(&w);
 out:
     free(state);
     return rc;
@@ -284,23 +303,167 @@ static int read_ram(struct vm *vm, int fd, struct err *err)
     }
 }
 
+static int damaged(struct err *err)
+{
+    return err_set(err, -EINVAL, "the saved machine was cut off or changed: its checksum is wrong");
+}
+
+/* Reads `size` bytes from the start of the file; the last eight are the checksum of the others. */
+static int sum_file(int fd, uint64_t size, uint8_t *buffer, uint64_t room, struct err *err)
+{
+    struct checksum sum = {0};
+    uint64_t value;
+    int rc = lseek(fd, 0, SEEK_SET) < 0 ? damaged(err) : 0;
+
+    for (uint64_t left = size - sizeof value, part; rc == 0 && left; left -= part) {
+        part = left < room ? left : room;
+        rc = read_all(fd, buffer, part, err);
+        if (rc == 0)
+            checksum_add(&sum, buffer, part);
+    }
+    if (rc == 0)
+        rc = read_all(fd, &value, sizeof value, err);
+    return rc == 0 && value != checksum_value(&sum) ? damaged(err) : rc;
+}
+
+static int check_sum(int fd, struct err *err)
+{
+    uint8_t *buffer;
+    struct stat st;
+    int rc;
+
+    if (fstat(fd, &st) < 0 || st.st_size < (off_t)sizeof(struct header) + 8)
+        return damaged(err);
+    buffer = malloc(MIB);
+    if (!buffer)
+        return err_set(err, -ENOMEM, "out of memory");
+    rc = sum_file(fd, (uint64_t)st.st_size, buffer, MIB, err);
+    free(buffer);
+    return rc;
+}
+
+/* Reads the whole file once without touching the machine. Leaves the position after the header. */
+static int check_file(struct vm *vm, int fd, struct header *h, struct err *err)
+{
+    int rc = read_header(fd, h, err);
+
+    if (rc == 0)
+        rc = check_machine(vm, h, err);
+    if (rc == 0)
+        rc = check_sum(fd, err);
+    return rc == 0 ? read_header(fd, h, err) : rc;
+}
+
+/* Puts time where it was; the machine is paused. */
+static void set_time(struct vm *vm, const struct header *h)
+{
+    bus_lock(&vm->pc.bus);
+    vm->pc.clock.tsc_khz = h->tsc_khz;
+    clock_set(&vm->pc.clock, h->clock_ns, h->clock_tsc);
+    bus_unlock(&vm->pc.bus);
+}
+
+/* Virtual time is instructions and what was idled away; modulo 2^64. */
+static void set_idle_time(struct vm *vm, const struct header *h)
+{
+    vm->pc.cpu->idle_ns = h->clock_ns - vm->pc.cpu->icount;
+}
+
 int vm_restore(struct vm *vm, int fd, struct err *err)
 {
     struct header h;
-    int rc = read_header(fd, &h, err);
+    int rc = check_file(vm, fd, &h, err);
 
-    if (rc == 0)
-        rc = check_machine(vm, &h, err);
     if (rc < 0)
         return rc;
-    bus_lock(&vm->pc.bus);
-    vm->pc.clock.tsc_khz = h.tsc_khz;
-    clock_set(&vm->pc.clock, h.clock_ns, h.clock_tsc);
-    bus_unlock(&vm->pc.bus);
+    set_time(vm, &h);
     rc = read_state(vm, fd, h.state_size, err);
-    vm->pc.cpu->idle_ns = h.clock_ns - vm->pc.cpu->icount; /* virtual time; modulo 2^64 */
+    set_idle_time(vm, &h);
     if (rc == 0)
         rc = read_ram(vm, fd, err);
     vm->config.engine->flush(vm->pc.cpu);
+    return rc;
+}
+
+/* --- replacing a machine that has run --- */
+
+/* What brings a machine back as it was, but for its RAM. */
+struct backup {
+    struct header h;
+    uint8_t *state;
+    size_t size;
+};
+
+static int make_backup(struct vm *vm, struct backup *b, struct err *err)
+{
+    int rc;
+
+    memset(b, 0, sizeof *b);
+    bus_lock(&vm->pc.bus);
+    rc = state_save(vm->pc.states, &b->state, &b->size, err);
+    bus_unlock(&vm->pc.bus);
+    fill_header(vm, b->size, &b->h);
+    return rc;
+}
+
+static int apply_backup(struct vm *vm, const struct backup *b, struct err *err)
+{
+    int rc;
+
+    pc_reset(&vm->pc);
+    set_time(vm, &b->h);
+    bus_lock(&vm->pc.bus);
+    rc = state_load(vm->pc.states, b->state, b->size, err);
+    bus_unlock(&vm->pc.bus);
+    set_idle_time(vm, &b->h);
+    return rc;
+}
+
+/* The state of a new machine, or of the old one if the new one's makes no sense. */
+static int replace_state(struct vm *vm, int fd, const struct header *h, const struct backup *b,
+                         struct err *err)
+{
+    struct err again;
+    int rc;
+
+    pc_reset(&vm->pc);
+    set_time(vm, h);
+    rc = read_state(vm, fd, h->state_size, err);
+    set_idle_time(vm, h);
+    if (rc < 0 && apply_backup(vm, b, &again) < 0)
+        vm_fail(vm, &again);
+    return rc;
+}
+
+static int replace_ram(struct vm *vm, int fd, struct err *err)
+{
+    int rc = memory_clear(&vm->pc.mem, err);
+
+    if (rc == 0)
+        rc = read_ram(vm, fd, err);
+    if (rc < 0) {
+        err_prefix(err, "the machine cannot go on, because only a part was restored");
+        vm_fail(vm, err);
+    }
+    return rc;
+}
+
+int vm_replace(struct vm *vm, int fd, struct err *err)
+{
+    struct backup backup;
+    struct header h;
+    int rc = check_file(vm, fd, &h, err);
+
+    if (rc < 0)
+        return rc;
+    rc = make_backup(vm, &backup, err);
+    if (rc == 0)
+        rc = replace_state(vm, fd, &h, &backup, err);
+    if (rc == 0)
+        rc = replace_ram(vm, fd, err);
+    vm->config.engine->flush(vm->pc.cpu);
+    free(backup.state);
+    if (rc == 0)
+        vm_replaced(vm);
     return rc;
 }

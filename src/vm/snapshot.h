@@ -1,6 +1,6 @@
 /* snapshot.h - a paused machine in a file, and back.
  *
- *   header | state of every device and of the CPU (base/state.h) | RAM: runs of pages | end
+ *   header | state of every device and of the CPU (base/state.h) | RAM: runs of pages | checksum
  *
  * A file may come from anybody: nothing in it is believed before it is checked. Main thread, with
  * the machine paused. */
@@ -31,5 +31,9 @@ int snapshot_read_info(int fd, struct snapshot_info *info, struct err *err) MUST
 /* Loads a file, from its start, into a machine that has been made with what its header says, and
  * has not run yet. After an error the machine cannot be used. */
 int vm_restore(struct vm *vm, int fd, struct err *err) MUST_USE;
+
+/* Loads a file into a machine that has run. After an error the machine is as it was; or, if RAM
+ * could not be read that was there a moment before, it has ended and the sentence says so. */
+int vm_replace(struct vm *vm, int fd, struct err *err) MUST_USE;
 
 #endif

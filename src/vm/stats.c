@@ -48,6 +48,17 @@ static double seconds_between(const struct timespec *a, const struct timespec *b
     return (double)(b->tv_sec - a->tv_sec) + (double)(b->tv_nsec - a->tv_nsec) / 1e9;
 }
 
+/* Up to now, if it has not ended. */
+static double host_seconds(const struct vm *vm)
+{
+    struct timespec now;
+
+    if (vm->ended.tv_sec)
+        return seconds_between(&vm->started, &vm->ended);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return seconds_between(&vm->started, &now);
+}
+
 static double process_seconds(void)
 {
     struct timespec ts;
@@ -59,7 +70,7 @@ static double process_seconds(void)
 static void print_time(struct vm *vm, FILE *out)
 {
     const struct cpu *cpu = vm->pc.cpu;
-    double host = seconds_between(&vm->started, &vm->ended), processor = process_seconds();
+    double host = host_seconds(vm), processor = process_seconds();
 
     line(out, "instructions", cpu->icount);
     fprintf(out, "%-28s %14.3f\n", "guest seconds", (double)clock_now(&vm->pc.clock) / 1e9);
