@@ -17,6 +17,11 @@ TRACE_EVENT(bus_pio_unclaimed, (unsigned port, unsigned size, bool write),
 TRACE_EVENT(bus_mmio_unclaimed, (uint64_t gpa, unsigned size, bool write),
             "gpa=%#llx size=%u write=%d", (unsigned long long)gpa, size, write)
 
+/* gdb */
+TRACE_EVENT(gdb_attach, (void), "a debugger has connected")
+TRACE_EVENT(gdb_detach, (void), "the debugger has gone")
+TRACE_EVENT(gdb_refuse, (void), "a second debugger was refused")
+
 /* ns16550 */
 TRACE_EVENT(ns16550_read, (unsigned reg, unsigned value), "reg=%u value=%#x", reg, value)
 TRACE_EVENT(ns16550_write, (unsigned reg, unsigned value), "reg=%u value=%#x", reg, value)

@@ -332,6 +332,23 @@ bool paging_peek(struct cpu *cpu, gva_t gva, struct translation *t)
     return true;
 }
 
+unsigned paging_entries(struct cpu *cpu, gva_t gva, struct paging_entry entries[PAGING_LEVELS])
+{
+    struct walk w = {.cpu = cpu, .gva = linear_width(cpu, gva), .access = ACCESS_READ};
+    enum step step = STEP_DOWN;
+    unsigned count = 0;
+
+    if (!(cpu->cr0 & CR0_PG) || !walk_start(&w))
+        return 0;
+    while (step == STEP_DOWN && count < PAGING_LEVELS) {
+        unsigned level = w.level;
+
+        step = walk_level(&w, true);
+        entries[count++] = (struct paging_entry){level, w.entry_gpa, w.entry};
+    }
+    return count;
+}
+
 bool paging_load_pdptes(struct cpu *cpu, uint64_t cr3)
 {
     bool pae = (cpu->cr0 & CR0_PG) && (cpu->cr4 & CR4_PAE) && !(cpu->efer & EFER_LMA);

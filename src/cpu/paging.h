@@ -28,6 +28,17 @@ bool paging_translate(struct cpu *cpu, gva_t gva, unsigned access, struct transl
 /* The same without side effects on the guest and without faults: for debuggers. */
 bool paging_peek(struct cpu *cpu, gva_t gva, struct translation *t);
 
+/* The entries that a walk for gva looks up, the root's first, down to the one that maps the page or
+ * ends the walk; also without side effects. Returns how many: 0 when paging is off, or at an absent
+ * PDPTE of PAE paging. */
+#define PAGING_LEVELS 5
+struct paging_entry {
+    unsigned level; /* 1 is the page table */
+    gpa_t gpa;      /* of the entry */
+    uint64_t entry;
+};
+unsigned paging_entries(struct cpu *cpu, gva_t gva, struct paging_entry entries[PAGING_LEVELS]);
+
 /* Loads PDPTEs for PAE paging from CR3; false: #GP(0) for reserved bits. True when PAE isn't on. */
 bool paging_load_pdptes(struct cpu *cpu, uint64_t cr3) MUST_USE;
 

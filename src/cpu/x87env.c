@@ -106,7 +106,7 @@ static uint16_t with_summary(uint16_t cw, uint16_t sw)
 }
 
 /* Sets control and status word; the registers follow TOP. */
-static void set_control_status(struct cpu *cpu, uint16_t cw, uint16_t sw)
+void x87_set_control_status(struct cpu *cpu, uint16_t cw, uint16_t sw)
 {
     cw = (uint16_t)((cw & CW_WRITABLE) | CW_ALWAYS);
     x87_set_top(cpu, (sw & SW_TOP) >> SW_TOP_SHIFT);
@@ -145,7 +145,7 @@ static enum tag classify(const uint8_t *st)
     return exponent == 0 || exponent == 0x7fff || !integer_bit ? TAG_SPECIAL : TAG_VALID;
 }
 
-static uint16_t full_tags(struct cpu *cpu)
+uint16_t x87_get_tags(struct cpu *cpu)
 {
     unsigned tags = 0;
 
@@ -164,6 +164,11 @@ static uint8_t abridged_tags(uint16_t tags)
     for (unsigned n = 0; n < 8; n++)
         bits |= (unsigned)((tags >> 2 * n & 3) != TAG_EMPTY) << n;
     return (uint8_t)bits;
+}
+
+void x87_set_tags(struct cpu *cpu, uint16_t tags)
+{
+    cpu->fx[FX_TAG] = abridged_tags(tags);
 }
 
 /* --- the environment's formats --- */
@@ -265,13 +270,13 @@ static void put_environment(struct cpu *cpu, const struct insn *in, uint8_t *env
     if (is_16bit(in)) {
         put16(env, cw);
         put16(env + 2, sw);
-        put16(env + 4, full_tags(cpu));
+        put16(env + 4, x87_get_tags(cpu));
         put_pointers16(cpu, env);
         return;
     }
     put32(env, cw | 0xffff0000);
     put32(env + 4, sw | 0xffff0000);
-    put32(env + 8, full_tags(cpu) | 0xffff0000);
+    put32(env + 8, x87_get_tags(cpu) | 0xffff0000);
     put_pointers32(cpu, env);
 }
 
@@ -279,8 +284,8 @@ static void get_environment(struct cpu *cpu, const struct insn *in, const uint8_
 {
     unsigned step = is_16bit(in) ? 2 : 4;
 
-    set_control_status(cpu, get16(env), get16(env + step));
-    cpu->fx[FX_TAG] = abridged_tags(get16(env + 2 * step));
+    x87_set_control_status(cpu, get16(env), get16(env + step));
+    x87_set_tags(cpu, get16(env + 2 * step));
     if (is_16bit(in))
         get_pointers16(cpu, env);
     else
@@ -299,7 +304,7 @@ bool op_fnstenv(struct cpu *cpu, const struct insn *in)
     if (!virt_write(cpu, in->seg, insn_ea(cpu, in), env, env_size(in)))
         return false;
     cw = get16(cpu->fx + FX_CW) | CW_MASKS;
-    set_control_status(cpu, cw, get16(cpu->fx + FX_SW));
+    x87_set_control_status(cpu, cw, get16(cpu->fx + FX_SW));
     return true;
 }
 
@@ -318,7 +323,7 @@ bool op_fldenv(struct cpu *cpu, const struct insn *in)
 
 static void initialize(struct cpu *cpu)
 {
-    set_control_status(cpu, CW_INIT, 0);
+    x87_set_control_status(cpu, CW_INIT, 0);
     cpu->fx[FX_TAG] = 0;
     cpu->x87_fip = cpu->x87_fdp = 0;
     cpu->x87_fcs = cpu->x87_fds = cpu->x87_fop = 0;

@@ -15,6 +15,7 @@ enum cpu_exit {
     EXIT_SHUTDOWN, /* triple fault: cpu->activity is CPU_SHUTDOWN */
     EXIT_DEADLINE, /* virtual time: cpu->icount reached cpu->icount_limit: run the timers */
     EXIT_STEPPED,  /* step() is done */
+    EXIT_DEBUG,    /* the debugger's: cpu->debug->reason says why; until cpu_debug_resume() */
 };
 
 struct engine_ops {

@@ -12,6 +12,7 @@
 #define _GNU_SOURCE
 #include "vm/vm.h"
 
+#include "cpu/debug.h"
 #include "cpu/interrupt.h"
 #include "firmware/linux_boot.h"
 #include "vm/signals.h"
@@ -176,7 +177,7 @@ static void on_flow(void *opaque, bool full)
 
 static bool must_park(const struct vm *vm)
 {
-    return vm->pauses || vm->output_full || vm->reset_wanted;
+    return vm->pauses || vm->output_full || vm->reset_wanted || vm->debug_stop;
 }
 
 /* Parks while there is a reason to. False: the machine has ended. */
@@ -271,6 +272,15 @@ static void vcpu_idle(struct vm *vm)
         vcpu_sleep(vm);
 }
 
+/* The vCPU parks until the debugger has been told, who then pauses the machine. */
+static void debug_stop(struct vm *vm)
+{
+    pthread_mutex_lock(&vm->lock);
+    vm->debug_stop = true;
+    pthread_mutex_unlock(&vm->lock);
+    wake_main(vm);
+}
+
 static void vcpu_run_once(struct vm *vm)
 {
     struct cpu *cpu = vm->pc.cpu;
@@ -284,7 +294,9 @@ static void vcpu_run_once(struct vm *vm)
     /* Timers that are due run even at the limit, so that a machine saved there goes on alike. */
     if (why != EXIT_HALTED && vm->pc.clock.mode == CLOCK_VIRTUAL)
         virtual_timers(vm);
-    if (why == EXIT_SHUTDOWN)
+    if (why == EXIT_DEBUG || (why == EXIT_SHUTDOWN && cpu_debug_shutdown(cpu)))
+        debug_stop(vm);
+    else if (why == EXIT_SHUTDOWN)
         vm_end(vm, VM_CRASHED, 0);
     else if (limit)
         vm_end(vm, VM_LIMIT, 0);
@@ -559,6 +571,23 @@ static bool reset_wanted(struct vm *vm)
     return wanted;
 }
 
+static void tell_debugger(struct vm *vm)
+{
+    bool wanted;
+
+    pthread_mutex_lock(&vm->lock);
+    wanted = vm->debug_stop;
+    pthread_mutex_unlock(&vm->lock);
+    if (!wanted)
+        return;
+    vm_pause(vm);
+    pthread_mutex_lock(&vm->lock);
+    vm->debug_stop = false;
+    pthread_mutex_unlock(&vm->lock);
+    tell(vm, VM_EVENT_DEBUG);
+    vm_resume(vm);
+}
+
 static void main_loop(struct vm *vm)
 {
     while (current_end(vm) == VM_RUNNING) {
@@ -568,6 +597,7 @@ static void main_loop(struct vm *vm)
         run_host_timers(vm);
         feed_serial(vm);
         check_console(vm);
+        tell_debugger(vm);
         if (reset_wanted(vm) && current_end(vm) == VM_RUNNING)
             reset(vm);
     }

@@ -32,6 +32,7 @@ enum vm_event {
     VM_EVENT_PAUSED,  /* vm_hold() */
     VM_EVENT_RESUMED, /* vm_release() */
     VM_EVENT_RESET,   /* it starts again, or a saved machine has taken its place */
+    VM_EVENT_DEBUG,   /* the vCPU stopped for a debugger, who may vm_pause() now */
     VM_EVENT_ENDED,   /* vm->end says why */
 };
 
@@ -78,6 +79,7 @@ struct vm {
     unsigned pauses;   /* vm_pause() without vm_resume() */
     bool output_full;  /* the console asked us to wait */
     bool reset_wanted; /* the guest asked for a reset; the main thread makes it */
+    bool debug_stop;   /* the vCPU stopped for a debugger, who is to be told */
     bool parked, vcpu_exists;
     enum vm_end end;
     uint32_t end_value;

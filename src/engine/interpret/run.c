@@ -1,4 +1,5 @@
 /* The interpreter's main loop: events between instructions, single steps, blocks. */
+#include "cpu/debug.h"
 #include "cpu/interrupt.h"
 #include "engine/engine.h"
 #include "engine/interpret/block.h"
@@ -19,21 +20,20 @@ static uint64_t breakpoints_at(const struct cpu *cpu, gva_t gva)
     return hits;
 }
 
-static gva_t code_linear(const struct cpu *cpu)
+/* Is there an instruction breakpoint, the guest's or the debugger's, at any of these bytes? */
+static bool breakpoint_within(const struct cpu *cpu, gva_t gva, unsigned len)
 {
-    return cpu_is_64bit(cpu) ? cpu->rip : (uint32_t)(cpu->seg[CS].base + cpu->rip);
-}
-
-static bool has_breakpoints(const struct cpu *cpu)
-{
-    return cpu->dr[7] & 0xff;
+    for (unsigned i = 0; i < 4; i++)
+        if ((cpu->dr[7] >> (2 * i) & 3) && (cpu->dr[7] >> (16 + 4 * i) & 3) == 0 &&
+            cpu->dr[i] - gva < len)
+            return true;
+    return cpu_debug_break_within(cpu, gva, len);
 }
 
 /* Must instructions be executed one by one just now? */
 static bool must_step(const struct cpu *cpu)
 {
-    return (cpu->rflags & (FLAG_TF | FLAG_RF)) || cpu->interrupt_shadow || cpu->pending_db ||
-           has_breakpoints(cpu);
+    return (cpu->rflags & (FLAG_TF | FLAG_RF)) || cpu->interrupt_shadow || cpu->pending_db;
 }
 
 /* Debug traps after an instruction (SDM vol. 3, 17.3.1); MOV SS holds them back. */
@@ -69,7 +69,7 @@ static void step_instruction(struct cpu *cpu)
 {
     bool tf = cpu->rflags & FLAG_TF, shadow = cpu->interrupt_shadow, ss = cpu->shadow_ss;
     bool rf = cpu->rflags & FLAG_RF;
-    uint64_t hits = rf ? 0 : breakpoints_at(cpu, code_linear(cpu));
+    uint64_t hits = rf ? 0 : breakpoints_at(cpu, cpu_debug_pc(cpu));
     struct block *b;
 
     if (hits && !ss) {
@@ -97,29 +97,62 @@ static void step_instruction(struct cpu *cpu)
 
 /* --- the loop --- */
 
-/* Something other than the next block wants attention. True: go on; false: leave with *exit. */
-static bool attend(struct cpu *cpu, enum cpu_exit *exit)
+/* What to do after something other than the next block wanted attention. */
+enum verdict {
+    LEAVE, /* with *exit */
+    AGAIN, /* something was executed or taken: look again */
+    RUN,   /* the next block, if no breakpoint is in it */
+};
+
+/* What the debugger wants. RUN: nothing here. */
+static enum verdict attend_debugger(struct cpu *cpu, enum cpu_exit *exit)
+{
+    switch (cpu_debug_next(cpu)) {
+    case DEBUG_RUN: return RUN;
+    case DEBUG_LEAVE: *exit = EXIT_DEBUG; return LEAVE;
+    default: break;
+    }
+    if (!cpu_debug_takes_events(cpu) || !cpu_take_event(cpu))
+        step_instruction(cpu);
+    cpu_debug_stepped(cpu);
+    return AGAIN;
+}
+
+static enum verdict attend(struct cpu *cpu, enum cpu_exit *exit)
 {
     uint32_t attention = atomic_load(&cpu->attention);
 
     if (attention & ATTN_STOP) {
         cpu_unsignal(cpu, ATTN_STOP);
         *exit = EXIT_STOPPED;
-        return false;
+        return LEAVE;
     }
     if (attention & ATTN_TIMER) {
         cpu_unsignal(cpu, ATTN_TIMER);
         *exit = EXIT_DEADLINE;
-        return false;
+        return LEAVE;
     }
-    cpu_unsignal(cpu, ATTN_CODE);
+    if (attention & ATTN_CODE)
+        cpu_unsignal(cpu, ATTN_CODE);
+    if (cpu->pending_db && !cpu->shadow_ss) {
+        trap_after(cpu, false, false); /* of an instruction inside a block */
+        return AGAIN;
+    }
+    if (attention & ATTN_DEBUG) {
+        enum verdict verdict = attend_debugger(cpu, exit);
+
+        if (verdict != RUN)
+            return verdict;
+    }
     if (cpu_take_event(cpu))
-        return true;
-    if (must_step(cpu))
+        return AGAIN;
+    if (must_step(cpu)) {
         step_instruction(cpu);
-    else
+        return AGAIN;
+    }
+    if ((attention & ATTN_SHADOW) && !(cpu->dr[7] & 0xff))
         cpu_unsignal(cpu, ATTN_SHADOW);
-    return true;
+    return RUN;
 }
 
 /* A vCPU that doesn't execute. True: something woke it. */
@@ -137,11 +170,19 @@ static bool idle(struct cpu *cpu, enum cpu_exit *exit)
         *exit = EXIT_STOPPED;
         return false;
     }
+    if (cpu->debug && cpu->debug->reason != DEBUG_NONE) {
+        *exit = EXIT_DEBUG;
+        return false;
+    }
     cpu_unsignal(cpu, ATTN_TIMER);
-    return cpu_take_event(cpu);
+    if (!cpu_take_event(cpu))
+        return false;
+    if (cpu->debug)
+        cpu_debug_stepped(cpu); /* a step of a halted CPU is what wakes it */
+    return true;
 }
 
-static void execute_block(struct cpu *cpu)
+static inline __attribute__((always_inline)) void execute_block(struct cpu *cpu, bool look)
 {
     struct block *b = block_find(cpu);
 
@@ -150,7 +191,8 @@ static void execute_block(struct cpu *cpu)
             cpu_deliver_exception(cpu);
         return;
     }
-    if (unlikely(cpu->icount + b->count > cpu->icount_limit)) {
+    if (unlikely(cpu->icount + b->count > cpu->icount_limit ||
+                 (look && breakpoint_within(cpu, cpu_debug_pc(cpu), b->len)))) {
         step_instruction(cpu);
         return;
     }
@@ -196,12 +238,15 @@ static enum cpu_exit interpret_run(struct cpu *cpu)
             break;
         }
         if (unlikely(atomic_load_explicit(&cpu->attention, memory_order_relaxed))) {
-            if (!attend(cpu, &exit))
+            enum verdict verdict = attend(cpu, &exit);
+
+            if (verdict == LEAVE)
                 break;
-            if (must_step(cpu))
-                continue;
+            if (verdict == RUN)
+                execute_block(cpu, true);
+            continue;
         }
-        execute_block(cpu);
+        execute_block(cpu, false);
     }
     leave(cpu);
     return exit;
