@@ -39,6 +39,15 @@ check-dev: $(DEV_TESTS) ## tests of devices, through the bus
 check-boot: $(BUILD)/doble guest ## tests that boot a guest
 	@$(RUN_TESTS) $(BOOT_TESTS)
 
+# ATTACK_SECONDS bounds each of the two; a failure prints how to repeat it.
+ATTACK_SECONDS ?= 1800
+
+check-hostile: $(BUILD)/doble ## a long campaign of guests that attack, also with sanitizers
+	@$(SANITIZED) BUILD=$(BUILD)-asan SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover=all' \
+		$(BUILD)-asan/doble
+	DOBLE=$(BUILD)/doble tests/boot/attack.py --seconds $(ATTACK_SECONDS)
+	DOBLE=$(BUILD)-asan/doble tests/boot/attack.py --seconds $(ATTACK_SECONDS)
+
 SANITIZED = $(SUBMAKE) -s CFLAGS='-O1 -g -fno-omit-frame-pointer'
 
 check-asan: ## unit and device tests with AddressSanitizer and UBSan
@@ -59,5 +68,5 @@ compile: $(BUILD)/doble $(UNIT_TESTS) $(DEV_TESTS) $$(TESTS) ## build the monito
 format-check: ## every C file is as clang-format would write it
 	@git ls-files '*.c' '*.h' | grep -v 'trace_events\.h$$' | xargs clang-format --dry-run -Werror
 
-.PHONY: test check check-unit check-dev check-boot check-asan check-tsan check-sanitized clang \
-	compile format-check
+.PHONY: test check check-unit check-dev check-boot check-hostile check-asan check-tsan \
+	check-sanitized clang compile format-check
