@@ -3,5 +3,7 @@
 
 const struct family families[] = {
     {"exceptions", exceptions_tests},
+    {"paging", paging_tests},
+    {"gates", gates_tests},
     {0},
 };
