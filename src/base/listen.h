@@ -10,4 +10,10 @@
  * errno. */
 int listen_unix(const char *path, int backlog, struct err *err) MUST_USE;
 
+/* The same at "ADDR:PORT" ("[ADDR]:PORT" for IPv6; no ADDR: 127.0.0.1; PORT 0: any that is free).
+ */
+int listen_tcp(const char *where, int backlog, struct err *err) MUST_USE;
+/* Does `where` have that form? */
+bool listen_tcp_is_valid(const char *where) MUST_USE;
+
 #endif

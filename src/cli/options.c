@@ -5,6 +5,8 @@
  * is unknown until the option exists: nothing is accepted and ignored. */
 #include "cli/options.h"
 
+#include "debug/gdb_server.h"
+
 #include "engine/engine.h"
 
 #include "base/nearest.h"
@@ -246,6 +248,22 @@ static int take_monitor_json(struct options *o, const char *value, struct err *e
     return take_socket("monitor-json", value, &o->monitor_json, err);
 }
 
+static int take_gdb(struct options *o, const char *value, struct err *err)
+{
+    if (!gdb_server_where_is_valid(value))
+        return bad_value(err, "gdb", value, "ADDR:PORT or unix:PATH, for example localhost:1234");
+    o->gdb = value;
+    return 0;
+}
+
+static int take_gdb_wait(struct options *o, const char *value, struct err *err)
+{
+    (void)value;
+    (void)err;
+    o->gdb_wait = true;
+    return 0;
+}
+
 static int take_help(struct options *o, const char *value, struct err *err)
 {
     (void)value;
@@ -279,6 +297,8 @@ static const struct option table[] = {
     {0, "restore", "FILE", "go on with a machine that was saved", take_restore},
     {0, "monitor", "unix:PATH", "take commands (pause, memory, ...) on a socket", take_monitor},
     {0, "monitor-json", "unix:PATH", "the same for programs: JSON on lines", take_monitor_json},
+    {0, "gdb", "WHERE", "wait for GDB at ADDR:PORT or unix:PATH while the machine runs", take_gdb},
+    {0, "gdb-wait", NULL, "don't start before GDB says so", take_gdb_wait},
     {0, "name", "NAME", "name of the machine", take_name},
     {'v', "verbose", NULL, "say what is started and why it ended", take_verbose},
     {'h', "help", NULL, "print this page", take_help},
@@ -373,6 +393,8 @@ static int check_together(const struct options *o, struct err *err)
 {
     if (o->initrd && !o->kernel)
         return err_set(err, -EINVAL, "--initrd needs a --kernel to go with");
+    if (o->gdb_wait && !o->gdb)
+        return err_set(err, -EINVAL, "--gdb-wait needs a --gdb to wait at");
     if (o->restore && o->memory_given)
         return err_set(err, -EINVAL,
                        "--memory and --restore: a saved machine has the memory it was saved with");

@@ -41,6 +41,8 @@ struct options {
     uint64_t max_instructions; /* 0: no limit */
     const char *save, *restore;
     const char *monitor, *monitor_json; /* paths of sockets; NULL: none */
+    const char *gdb;                    /* ADDR:PORT or unix:PATH; NULL: none */
+    bool gdb_wait;
 };
 
 /* Reads the command line. -EINVAL: it makes no sense, and the sentence says why (exit status 2). */

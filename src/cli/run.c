@@ -10,6 +10,7 @@
 #include "base/trace.h"
 #include "cli/builtin.h"
 #include "cli/terminal.h"
+#include "debug/gdb_server.h"
 #include "monitor/monitor.h"
 #include "vm/signals.h"
 #include "vm/snapshot.h"
@@ -34,6 +35,7 @@ struct session {
     FILE *trace_file;
     struct vm vm;
     struct monitor *monitor; /* NULL: no sockets */
+    struct gdb_server *gdb;  /* NULL: none */
 };
 
 /* --- setting up --- */
@@ -264,6 +266,22 @@ static int open_monitor(struct session *s, struct err *err)
     return s->monitor ? 0 : err->code;
 }
 
+static int open_gdb(struct session *s, struct err *err)
+{
+    const struct options *o = s->options;
+
+    if (!o->gdb)
+        return 0;
+    s->gdb = gdb_server_new(&s->vm, o->gdb, o->gdb_wait, err);
+    if (!s->gdb)
+        return err->code;
+    if (o->gdb_wait || o->verbose)
+        fprintf(stderr, "doble: %s at %s\n",
+                o->gdb_wait ? "the machine waits for GDB" : "GDB can connect",
+                gdb_server_address(s->gdb));
+    return 0;
+}
+
 static int run(struct session *s)
 {
     const struct options *o = s->options;
@@ -272,6 +290,7 @@ static int run(struct session *s)
     announce(s);
     vm_run(&s->vm);
     monitor_free(s->monitor);
+    gdb_server_free(s->gdb);
     status = report(&s->vm, o->verbose);
     if (o->stats)
         vm_print_stats(&s->vm, stderr);
@@ -290,6 +309,8 @@ int run_machine(const struct options *options, struct err *err)
     rc = set_up(s, err);
     if (rc == 0) {
         rc = open_monitor(s, err);
+        if (rc == 0 && (rc = open_gdb(s, err)) < 0)
+            monitor_free(s->monitor);
         if (rc == 0)
             rc = run(s);
         vm_free(&s->vm);
