@@ -145,6 +145,7 @@ static void arm(struct i8254 *pit)
 
     if (is_periodic(c) && deadline < earliest)
         deadline = earliest;
+    pit->next_rise = deadline;
     timer_set(pit->clock, &pit->timer, deadline);
 }
 
@@ -407,6 +408,7 @@ void i8254_reset(struct i8254 *pit)
         pit->counter[i] = (struct i8254_counter){
             .mode = 3, .access = 3, .gate = i != 2, .reload = 65536, .count = 65536, .paused = 1};
     pit->port61 = 0;
+    pit->next_rise = CLOCK_NEVER;
     timer_cancel(pit->clock, &pit->timer);
     irq_set(&pit->irq, false);
 }
@@ -423,6 +425,8 @@ static bool counter_makes_sense(const struct i8254_counter *c)
            c->count >= 1 && c->count <= 65536 && c->reload >= 1 && c->reload <= 65536;
 }
 
+/* The level of the line is the state of who is at its other end, and must not change: it would be an
+ * edge that never was. */
 static int loaded(void *object, struct err *err)
 {
     struct i8254 *pit = object;
@@ -431,7 +435,7 @@ static int loaded(void *object, struct err *err)
         if (!counter_makes_sense(&pit->counter[i]))
             return err_set(err, -EINVAL, "i8254: counter %u has a mode or count out of range", i);
     pit->port61 &= PORT61_WRITABLE;
-    counter0_changed(pit);
+    timer_set(pit->clock, &pit->timer, pit->next_rise);
     return 0;
 }
 
@@ -452,6 +456,7 @@ static const struct field fields[] = {
     COUNTER_FIELDS(1),
     COUNTER_FIELDS(2),
     FIELD(struct i8254, port61),
+    FIELD(struct i8254, next_rise),
 };
 
 const struct state_desc i8254_state_desc = {

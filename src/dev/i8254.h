@@ -45,6 +45,7 @@ struct i8254 {
     struct clock *clock;
     struct irq irq; /* OUT of counter 0 */
     struct timer timer;
+    uint64_t next_rise; /* guest ns for which the timer is set, or CLOCK_NEVER */
 };
 
 extern const struct state_desc i8254_state_desc;
