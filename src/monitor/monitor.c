@@ -17,13 +17,15 @@ struct monitor {
     unsigned server_count;
 };
 
+/* NULL: programs are not told. */
 static const char *event_name(const struct vm *vm, enum vm_event event)
 {
     switch (event) {
     case VM_EVENT_PAUSED: return "paused";
     case VM_EVENT_RESUMED: return "resumed";
     case VM_EVENT_RESET: return "reset";
-    default: return command_state_name(vm, false);
+    case VM_EVENT_ENDED: return command_state_name(vm, false);
+    default: return NULL;
     }
 }
 
@@ -31,8 +33,12 @@ static const char *event_name(const struct vm *vm, enum vm_event event)
 static void happened(void *opaque, enum vm_event event)
 {
     struct monitor *m = opaque;
-    json_t *object = json_pack("{s:s}", "event", event_name(m->vm, event));
+    const char *name = event_name(m->vm, event);
+    json_t *object;
 
+    if (!name)
+        return;
+    object = json_pack("{s:s}", "event", name);
     if (event == VM_EVENT_ENDED && (m->vm->end == VM_DEBUG_EXIT || m->vm->end == VM_KILLED))
         json_object_set_new(object, "value", json_integer(m->vm->end_value));
     for (unsigned i = 0; i < m->server_count; i++)

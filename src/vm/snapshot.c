@@ -270,19 +270,29 @@ static int read_state(struct vm *vm, int fd, uint64_t size, struct err *err)
     return rc;
 }
 
-static int read_run(struct vm *vm, int fd, gpa_t gpa, uint64_t len, struct err *err)
+static int skip(int fd, uint64_t count, struct err *err)
+{
+    if (lseek(fd, (off_t)count, SEEK_CUR) < 0)
+        return err_set(err, -errno, "the saved machine cannot be read: %s", strerror(errno));
+    return 0;
+}
+
+/* One run of pages: loads it, or only checks that it has its place. */
+static int read_run(struct vm *vm, int fd, gpa_t gpa, uint64_t len, bool load, struct err *err)
 {
     void *host = memory_ram(&vm->pc.mem, gpa, len);
     int rc;
 
     if (!host || !len || (gpa | len) & ~PAGE_MASK)
         return err_set(err, -EINVAL, "the saved machine has RAM where this one has none");
+    if (!load)
+        return skip(fd, len, err);
     rc = read_all(fd, host, len, err);
     memory_touched(&vm->pc.mem, gpa, len);
     return rc;
 }
 
-static int read_ram(struct vm *vm, int fd, struct err *err)
+static int read_ram(struct vm *vm, int fd, bool load, struct err *err)
 {
     gpa_t next = 0;
 
@@ -296,7 +306,7 @@ static int read_ram(struct vm *vm, int fd, struct err *err)
             return 0;
         if (head[0] < next)
             return err_set(err, -EINVAL, "the saved machine's RAM is out of order");
-        rc = read_run(vm, fd, head[0], head[1], err);
+        rc = read_run(vm, fd, head[0], head[1], load, err);
         if (rc < 0)
             return rc;
         next = head[0] + head[1];
@@ -351,6 +361,12 @@ static int check_file(struct vm *vm, int fd, struct header *h, struct err *err)
         rc = check_machine(vm, h, err);
     if (rc == 0)
         rc = check_sum(fd, err);
+    if (rc == 0)
+        rc = read_header(fd, h, err);
+    if (rc == 0)
+        rc = skip(fd, h->state_size, err);
+    if (rc == 0)
+        rc = read_ram(vm, fd, false, err);
     return rc == 0 ? read_header(fd, h, err) : rc;
 }
 
@@ -380,7 +396,7 @@ int vm_restore(struct vm *vm, int fd, struct err *err)
     rc = read_state(vm, fd, h.state_size, err);
     set_idle_time(vm, &h);
     if (rc == 0)
-        rc = read_ram(vm, fd, err);
+        rc = read_ram(vm, fd, true, err);
     vm->config.engine->flush(vm->pc.cpu);
     return rc;
 }
@@ -440,7 +456,7 @@ static int replace_ram(struct vm *vm, int fd, struct err *err)
     int rc = memory_clear(&vm->pc.mem, err);
 
     if (rc == 0)
-        rc = read_ram(vm, fd, err);
+        rc = read_ram(vm, fd, true, err);
     if (rc < 0) {
         err_prefix(err, "the machine cannot go on, because only a part was restored");
         vm_fail(vm, err);
