@@ -109,12 +109,13 @@ static int take_memory(struct options *o, const char *value, struct err *err)
 
 static int take_engine(struct options *o, const char *value, struct err *err)
 {
-    if (strcmp(value, "kvm") == 0 || strcmp(value, "translate") == 0)
-        return err_set(err, -EINVAL, "--engine: this build has no engine '%s', only 'interpret'",
+    if (strcmp(value, "kvm") == 0)
+        return err_set(err, -EINVAL, "--engine: this build has no engine '%s', only 'interpret' "
+                                     "and 'translate'",
                        value);
-    if (strcmp(value, "auto") != 0 && strcmp(value, "interpret") != 0)
-        return bad_value(err, "engine", value, "an engine: auto or interpret");
-    o->engine = "interpret";
+    if (strcmp(value, "auto") != 0 && !engine_find(value))
+        return bad_value(err, "engine", value, "an engine: auto, interpret or translate");
+    o->engine = strcmp(value, "auto") == 0 ? "interpret" : value;
     return 0;
 }
 

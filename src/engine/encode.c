@@ -159,8 +159,8 @@ static void emit_prefixes(struct code *c)
 
     if (d->in.flags & INSN_LOCK)
         byte(c, 0xf0);
-    if (has_mandatory(d, 0x66) || (d->zi.operand_width == 16 && !has_vector_operand(d) &&
-                                   !is_sse(d)))
+    if (has_mandatory(d, 0x66) ||
+        (d->zi.operand_width == 16 && !has_vector_operand(d) && !is_sse(d)))
         byte(c, 0x66);
     if (has_mandatory(d, 0xf3))
         byte(c, 0xf3);

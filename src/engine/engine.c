@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static const struct engine_ops *const engines[] = {&engine_interpret};
+static const struct engine_ops *const engines[] = {&engine_interpret, &engine_translate};
 
 const struct engine_ops *engine_find(const char *name)
 {

@@ -32,7 +32,7 @@ struct engine_ops {
     void (*flush)(struct cpu *cpu);
 };
 
-extern const struct engine_ops engine_interpret;
+extern const struct engine_ops engine_interpret, engine_translate;
 
 /* The engine of that name, or NULL. */
 const struct engine_ops *engine_find(const char *name);

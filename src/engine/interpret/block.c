@@ -460,33 +460,51 @@ static void *map_pages(size_t size)
     return p == MAP_FAILED ? NULL : p;
 }
 
-int interpreter_new(struct cpu *cpu, struct err *err)
+int interpreter_prepare(struct cpu *cpu, struct interpreter *it, struct err *err)
 {
-    struct interpreter *it = calloc(1, sizeof *it);
-
-    if (!it)
-        return err_set(err, -ENOMEM, "not enough memory for the interpreter");
-    cpu->engine = it;
     it->thunks = thunk_cache_new(err);
+    if (!it->thunks)
+        return err->code;
     it->arena = map_pages(ARENA_SIZE);
     it->hash = map_pages(sizeof(*it->hash) << HASH_BITS);
     it->pages = map_pages(sizeof(*it->pages) << PAGE_HASH_BITS);
     it->jumps = map_pages(sizeof(*it->jumps) << JUMP_BITS);
     it->once = aligned_alloc(64, (BLOCK_BYTES(2) + 63) & ~(size_t)63);
-    if (!it->thunks || !it->arena || !it->hash || !it->pages || !it->jumps || !it->once) {
-        interpreter_free(cpu);
-        if (!err->code)
-            err_set(err, -ENOMEM, "not enough memory for the interpreter's caches");
-        return err->code;
-    }
+    if (!it->arena || !it->hash || !it->pages || !it->jumps || !it->once)
+        return err_set(err, -ENOMEM, "not enough memory for the interpreter's caches");
+    cpu->host_mxcsr = __builtin_ia32_stmxcsr();
     memory_set_code_listener(cpu->mem, code_changed, cpu);
     return 0;
+}
+
+int interpreter_new(struct cpu *cpu, struct err *err)
+{
+    struct interpreter *it = calloc(1, sizeof *it);
+    int ret;
+
+    if (!it)
+        return err_set(err, -ENOMEM, "not enough memory for the interpreter");
+    cpu->engine = it;
+    ret = interpreter_prepare(cpu, it, err);
+    if (ret)
+        interpreter_free(cpu);
+    return ret;
 }
 
 static void unmap_pages(void *p, size_t size)
 {
     if (p)
         munmap(p, size);
+}
+
+void interpreter_release(struct interpreter *it)
+{
+    thunk_cache_free(it->thunks);
+    unmap_pages(it->arena, ARENA_SIZE);
+    unmap_pages(it->hash, sizeof(*it->hash) << HASH_BITS);
+    unmap_pages(it->pages, sizeof(*it->pages) << PAGE_HASH_BITS);
+    unmap_pages(it->jumps, sizeof(*it->jumps) << JUMP_BITS);
+    free(it->once);
 }
 
 void interpreter_free(struct cpu *cpu)
@@ -496,12 +514,7 @@ void interpreter_free(struct cpu *cpu)
     if (!it)
         return;
     memory_set_code_listener(cpu->mem, NULL, NULL);
-    thunk_cache_free(it->thunks);
-    unmap_pages(it->arena, ARENA_SIZE);
-    unmap_pages(it->hash, sizeof(*it->hash) << HASH_BITS);
-    unmap_pages(it->pages, sizeof(*it->pages) << PAGE_HASH_BITS);
-    unmap_pages(it->jumps, sizeof(*it->jumps) << JUMP_BITS);
-    free(it->once);
+    interpreter_release(it);
     free(it);
     cpu->engine = NULL;
 }

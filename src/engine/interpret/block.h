@@ -35,7 +35,15 @@ struct jump_entry {
 };
 #define JUMP_BITS 12
 
+/* The registers of a thread in a signal handler that an engine may change. */
+struct native_context {
+    uint64_t *rip, *rsp, *rcx, *r14;
+};
+
 struct interpreter {
+    /* For an engine with native code of its own: continues a native exception elsewhere. False: it
+     * was not in that engine's code. May be NULL. Called in a signal handler. */
+    bool (*redirect)(struct cpu *cpu, struct native_context *c);
     struct thunk_cache *thunks;
     uint8_t *arena;
     size_t arena_used;
@@ -46,6 +54,9 @@ struct interpreter {
     bool arena_full, thunks_full; /* to be emptied before the next block is made */
 };
 
+/* Makes the caches of an interpreter that another engine has allocated, and frees them. */
+int interpreter_prepare(struct cpu *cpu, struct interpreter *it, struct err *err);
+void interpreter_release(struct interpreter *it);
 int interpreter_new(struct cpu *cpu, struct err *err);
 void interpreter_free(struct cpu *cpu);
 void interpreter_flush(struct cpu *cpu);

@@ -136,7 +136,7 @@ enum addressing exec_addressing(const struct cpu *cpu, const struct insn *in)
 
 /* What the processor checks before the operation (SDM vol. 3, tables 2-2 and 13-1); NULL: it may go
  * on. */
-static exec_fn *unit_fault(const struct cpu *cpu, enum insn_unit unit)
+exec_fn *exec_unit_fault(const struct cpu *cpu, enum insn_unit unit)
 {
     uint32_t mode = cpu->mode;
 
@@ -178,7 +178,7 @@ static exec_fn *select_by_class(struct cpu *cpu, struct decoded *d)
 
 bool exec_select(struct cpu *cpu, struct interpreter *interp, struct decoded *d)
 {
-    exec_fn *fault = d->row->class == CLASS_ILLEGAL ? exec_raise_ud : unit_fault(cpu, d->unit);
+    exec_fn *fault = d->row->class == CLASS_ILLEGAL ? exec_raise_ud : exec_unit_fault(cpu, d->unit);
 
     if (fault) {
         d->in.exec = fault;

@@ -90,6 +90,9 @@ exec_fn *exec_select_move(const struct cpu *cpu, struct decoded *d);
 exec_fn *exec_select_branch(const struct cpu *cpu, struct decoded *d);
 exec_fn *exec_select_copy(const struct cpu *cpu, struct decoded *d);
 
+/* The fault of an instruction of this unit in the present mode, or NULL. */
+exec_fn *exec_unit_fault(const struct cpu *cpu, enum insn_unit unit);
+
 enum addressing exec_addressing(const struct cpu *cpu, const struct insn *in);
 
 /* The last instruction of a block that doesn't end with a branch: a place, not an instruction. */

@@ -184,6 +184,18 @@ static bool uses_fpu(const struct decoded *d)
     return false;
 }
 
+/* All but the FN.. forms wait for pending exceptions. */
+static bool waits(const struct decoded *d)
+{
+    switch (d->zi.mnemonic) {
+    case ZYDIS_MNEMONIC_FNCLEX:
+    case ZYDIS_MNEMONIC_FNINIT:
+    case ZYDIS_MNEMONIC_FNSTCW:
+    case ZYDIS_MNEMONIC_FNSTSW: return false;
+    default: return true;
+    }
+}
+
 exec_fn *exec_select_copy(const struct cpu *cpu, struct decoded *d)
 {
     static exec_fn *const forms[4][3] = {
@@ -199,7 +211,7 @@ exec_fn *exec_select_copy(const struct cpu *cpu, struct decoded *d)
         /* With an unmasked exception an x87 store doesn't store: what is there must stay. */
         if (d->unit == UNIT_X87 && kind == COPY_WRITE)
             kind = COPY_RMW;
-        if (!(d->row->flags & ROW_X87_CONTROL))
+        if (waits(d))
             kind |= COPY_WAITS;
         d->in.imm2 = (uint16_t)kind; /* the thunk has the immediates in its code */
         return select_fpu(d);

@@ -262,7 +262,6 @@ static exec_fn *form_function(const struct cpu *cpu, const struct decoded *d, en
     return forms[form].reg;
 }
 
-/* MOVSXD with a 16-bit destination reads 16 bits of its source. */
 static exec_fn *select_extend(const struct cpu *cpu, const struct decoded *d)
 {
     unsigned to = d->ops[0].size / 8, from = d->ops[1].size / 8;

@@ -43,12 +43,26 @@ static void leave_to_previous(int sig, const siginfo_t *info)
         raise(sig);
 }
 
+static bool redirected(struct cpu *cpu, const struct interpreter *it, mcontext_t *m)
+{
+    struct native_context c = {
+        .rip = (uint64_t *)&m->gregs[REG_RIP],
+        .rsp = (uint64_t *)&m->gregs[REG_RSP],
+        .rcx = (uint64_t *)&m->gregs[REG_RCX],
+        .r14 = (uint64_t *)&m->gregs[REG_R14],
+    };
+
+    return it->redirect(cpu, &c);
+}
+
 static void handle(int sig, siginfo_t *info, void *context)
 {
     mcontext_t *m = &((ucontext_t *)context)->uc_mcontext;
     struct cpu *cpu = running;
     const struct interpreter *it = cpu ? cpu->engine : NULL;
 
+    if (it && it->redirect && redirected(cpu, it, m))
+        return;
     if (!it || !thunk_contains(it->thunks, (uintptr_t)m->gregs[REG_RIP]) || !record(cpu, m)) {
         leave_to_previous(sig, info);
         return;

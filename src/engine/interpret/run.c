@@ -5,6 +5,7 @@
 #include "engine/interpret/block.h"
 #include "engine/interpret/exec.h"
 #include "engine/interpret/fault.h"
+#include "engine/interpret/run.h"
 
 /* --- debug exceptions and single steps --- */
 
@@ -222,7 +223,13 @@ static void leave(struct cpu *cpu)
     cpu_publish_time(cpu);
 }
 
-static enum cpu_exit interpret_run(struct cpu *cpu)
+void interpret_block(struct cpu *cpu)
+{
+    execute_block(cpu, false);
+}
+
+static inline __attribute__((always_inline)) enum cpu_exit loop(struct cpu *cpu,
+                                                                interpret_execute_fn *execute)
 {
     enum cpu_exit exit = EXIT_STOPPED;
 
@@ -246,13 +253,23 @@ static enum cpu_exit interpret_run(struct cpu *cpu)
                 execute_block(cpu, true);
             continue;
         }
-        execute_block(cpu, false);
+        execute(cpu);
     }
     leave(cpu);
     return exit;
 }
 
-static enum cpu_exit interpret_step(struct cpu *cpu)
+enum cpu_exit interpret_loop(struct cpu *cpu, interpret_execute_fn *execute)
+{
+    return loop(cpu, execute);
+}
+
+static enum cpu_exit interpret_run(struct cpu *cpu)
+{
+    return loop(cpu, interpret_block);
+}
+
+enum cpu_exit interpret_step(struct cpu *cpu)
 {
     enum cpu_exit exit = EXIT_STEPPED;
 
