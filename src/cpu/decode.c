@@ -126,8 +126,8 @@ static void note_register(struct decoded *d, const ZydisDecodedOperand *op)
         d->in.reg = (uint8_t)segment_number(op->reg.value);
 }
 
-/* Strings, XLAT, CLZERO, MONITOR and masked moves: only the segment, which a prefix can change, has to be known. The
- * other hidden operands are ES:rDI of strings and the stack. */
+/* Strings, XLAT, MONITOR and masked moves: only the segment, which a prefix can change, has to be
+ * known. The other hidden operands are ES:rDI of strings and the stack. */
 static void note_hidden_memory(struct decoded *d, const ZydisDecodedOperand *op)
 {
     uint8_t base = address_register(op->mem.base);
@@ -345,7 +345,7 @@ static void note_numbers(struct decoded *d)
 }
 
 /* Bit instructions on a bit string in memory (register index) need C; all others are copies. */
-static void refine_bit_row(struct decoded *d)
+static void refine_row(struct decoded *d)
 {
     static const struct insn_row copy = {CLASS_COPY, ROW_SIZE_OP0, NULL};
 
@@ -356,6 +356,10 @@ static void refine_bit_row(struct decoded *d)
     case ZYDIS_MNEMONIC_BTS:
         if (d->ops[0].type == ZYDIS_OPERAND_TYPE_REGISTER ||
             d->ops[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+            d->row = &copy;
+        break;
+    case ZYDIS_MNEMONIC_MOVSXD: /* reads 32 bits even if it writes 16 */
+        if (d->ops[0].size == 16)
             d->row = &copy;
         break;
     default: break;
@@ -439,9 +443,23 @@ static bool is_illegal_form(const struct cpu *cpu, const ZydisDecodedInstruction
     case ZYDIS_MNEMONIC_VPEXTRD: /* W = 1 means VPEXTRQ and VPINSRQ, of 64-bit mode */
     case ZYDIS_MNEMONIC_VPINSRD: return !cpu_is_64bit(cpu) && zi->raw.vex.W;
     case ZYDIS_MNEMONIC_CLZERO:
-        return has_prefix(zi, 0x66) || has_prefix(zi, 0xf2) || has_prefix(zi, 0xf3);
+        return has_prefix(zi, 0xf2) || has_prefix(zi, 0xf3);
     default: return is_illegal_prefetch(cpu, zi);
     }
+}
+
+/* The segment of CLZERO, whose operand is RAX for Zydis. */
+static void note_clzero_segment(const struct cpu *cpu, struct decoded *d)
+{
+    static const uint8_t prefixes[] = {[ES] = 0x26, [CS] = 0x2e, [SS] = 0x36,
+                                       [DS] = 0x3e, [FS] = 0x64, [GS] = 0x65};
+
+    if (d->zi.mnemonic != ZYDIS_MNEMONIC_CLZERO)
+        return;
+    for (unsigned i = 0; i < d->zi.raw.prefix_count; i++)
+        for (unsigned seg = cpu_is_64bit(cpu) ? FS : ES; seg < SEG_COUNT; seg++)
+            if (d->zi.raw.prefixes[i].value == prefixes[seg])
+                d->in.seg = (uint8_t)seg; /* the last one counts */
 }
 
 static void describe(const struct cpu *cpu, struct decoded *d)
@@ -452,8 +470,8 @@ static void describe(const struct cpu *cpu, struct decoded *d)
     d->row = insn_row_find(cpu, &d->zi);
     if (!row_fits_mode(cpu, d) || is_illegal_form(cpu, &d->zi))
         d->row = &illegal_row;
-    if (d->row->class == CLASS_HELPER)
-        refine_bit_row(d);
+    if (d->row->class == CLASS_HELPER || d->row->class == CLASS_MOV)
+        refine_row(d);
     d->in.len = d->zi.length;
     d->in.mnemonic = (uint16_t)d->zi.mnemonic;
     d->in.seg = DS;
@@ -463,10 +481,53 @@ static void describe(const struct cpu *cpu, struct decoded *d)
     note_sizes(d);
     note_prefixes(d);
     note_numbers(d);
+    note_clzero_segment(cpu, d);
     d->in.flags |= d->row->flags & ROW_MXCSR ? INSN_MXCSR : 0;
     d->in.flags |= alignment_flag(d, cpu_model_is_amd(cpu->model));
     d->unit = unit_of(d);
     d->uses_mxcsr = uses_mxcsr(&d->zi);
+}
+
+/* AMD: LOCK MOV to or from CR0 means CR8 (APM vol. 3, MOV CRn). Zydis refuses the prefix. */
+static ZyanStatus decode_alternate_cr8(const struct cpu *cpu, const ZydisDecoder *decoder,
+                                       const uint8_t *code, unsigned avail, struct decoded *d)
+{
+    uint8_t without[INSN_MAX_LEN];
+    unsigned n = 0, removed;
+    ZyanStatus status;
+
+    if (!cpu_model_has(cpu->model, FEAT_CR8_LEGACY))
+        return ZYDIS_STATUS_ILLEGAL_LOCK;
+    for (unsigned i = 0; i < avail && i < INSN_MAX_LEN; i++)
+        if (code[i] != 0xf0 || (n && without[n - 1] == 0x0f))
+            without[n++] = code[i];
+    removed = (avail < INSN_MAX_LEN ? avail : INSN_MAX_LEN) - n;
+    status = ZydisDecoderDecodeFull(decoder, without, n, &d->zi, d->ops);
+    if (!ZYAN_SUCCESS(status) || d->zi.mnemonic != ZYDIS_MNEMONIC_MOV)
+        return ZYDIS_STATUS_ILLEGAL_LOCK;
+    d->zi.length = (uint8_t)(d->zi.length + removed);
+    for (unsigned i = 0; i < d->zi.operand_count; i++) {
+        if (d->ops[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+            d->ops[i].reg.value == ZYDIS_REGISTER_CR0) {
+            d->ops[i].reg.value = ZYDIS_REGISTER_CR8;
+            return ZYAN_STATUS_SUCCESS;
+        }
+    }
+    return ZYDIS_STATUS_ILLEGAL_LOCK;
+}
+
+/* UD0 and UD1 end with their opcode on AMD's processors: no ModRM byte is fetched. */
+static bool is_short_ud(const struct cpu *cpu, const uint8_t *code, unsigned avail)
+{
+    static const uint8_t prefixes[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65,
+                                       0x66, 0x67, 0xf0, 0xf2, 0xf3};
+    unsigned i = 0;
+
+    while (i < avail && (memchr(prefixes, code[i], sizeof prefixes) ||
+                         (cpu_is_64bit(cpu) && (code[i] & 0xf0) == 0x40)))
+        i++;
+    return cpu_model_is_amd(cpu->model) && i + 1 < avail && code[i] == 0x0f &&
+           (code[i + 1] == 0xff || code[i + 1] == 0xb9);
 }
 
 /* F3 90 with REX.B is XCHG R8, RAX, which Zydis 4.0 takes for PAUSE: decode it without F3. */
@@ -499,7 +560,9 @@ enum decode_result insn_decode(const struct cpu *cpu, const uint8_t *code, unsig
     status = ZydisDecoderDecodeFull(&decoder, code, avail, &d->zi, d->ops);
     if (ZYAN_SUCCESS(status))
         status = correct_pause(&decoder, code, d);
-    if (status == ZYDIS_STATUS_NO_MORE_DATA)
+    if (status == ZYDIS_STATUS_ILLEGAL_LOCK)
+        status = decode_alternate_cr8(cpu, &decoder, code, avail, d);
+    if (status == ZYDIS_STATUS_NO_MORE_DATA && !is_short_ud(cpu, code, avail))
         return avail < INSN_MAX_LEN ? DECODE_MORE : DECODE_TOO_LONG;
     if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)
         return DECODE_TOO_LONG;

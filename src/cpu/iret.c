@@ -131,13 +131,16 @@ static uint64_t flags_mask(const struct cpu *cpu)
 static bool iret_protected(struct cpu *cpu, const uint64_t v[3], unsigned size)
 {
     uint64_t sp, ss, mask = flags_mask(cpu);
+    bool wide = cpu_is_64bit(cpu); /* 64-bit code always pops the stack pointer, too */
     struct far_return r;
 
     if (size == 4 && (v[2] & FLAG_VM) && cpu->cpl == 0 && !(cpu->efer & EFER_LMA))
         return iret_to_vm86(cpu, v);
+    if (wide && (!frame_peek(cpu, 3, size, 0, &sp) || !frame_peek(cpu, 4, size, 0, &ss)))
+        return false;
     if (!far_return_code(cpu, (uint16_t)v[1], v[0], &r))
         return false;
-    if ((r.cpl != cpu->cpl || cpu_is_64bit(cpu)) &&
+    if ((r.cpl != cpu->cpl || wide) &&
         (!frame_peek(cpu, 3, size, 0, &sp) || !frame_peek(cpu, 4, size, 0, &ss) ||
          !far_return_stack(cpu, (uint16_t)ss, sp, &r)))
         return false;

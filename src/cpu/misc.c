@@ -48,9 +48,11 @@ bool op_clflush(struct cpu *cpu, const struct insn *in)
 bool op_clzero(struct cpu *cpu, const struct insn *in)
 {
     static const uint8_t zeros[64];
+    gva_t gva;
 
-    return virt_write(cpu, in->seg, gpr_read(cpu, RAX, in->asize, false) & ~UINT64_C(63), zeros,
-                      sizeof zeros);
+    return seg_to_linear(cpu, in->seg, gpr_read(cpu, RAX, in->asize, false), 1, ACCESS_WRITE,
+                         &gva) &&
+           lin_write(cpu, gva & ~(gva_t)63, zeros, sizeof zeros, ACCESS_WRITE);
 }
 
 bool op_wait(struct cpu *cpu, const struct insn *in)

@@ -107,8 +107,16 @@ uint64_t xsave_in_use(struct cpu *cpu)
 static bool area_address(struct cpu *cpu, const struct insn *in, unsigned len, unsigned alignment,
                          unsigned access, gva_t *gva)
 {
+    uint64_t base = cpu_is_64bit(cpu) && in->seg < FS ? 0 : cpu->seg[in->seg].base;
+
+    /* XSAVE and its kin look at the alignment before the segment, FXSAVE and FXRSTOR after it; but
+     * those can give #AC. */
+    if (alignment == 64 && ((base + insn_ea(cpu, in)) & 63))
+        return cpu_raise_gp(cpu, 0);
     if (!seg_to_linear(cpu, in->seg, insn_ea(cpu, in), len, access, gva))
         return false;
+    if (alignment == 16 && lin_misaligned(cpu, *gva, 4))
+        return cpu_raise_error(cpu, EXC_AC, 0);
     if (*gva & (alignment - 1))
         return cpu_raise_gp(cpu, 0);
     return lin_probe(cpu, *gva, len, access);
@@ -436,6 +444,18 @@ static bool new_mxcsr(const struct cpu *cpu, const struct area *area, uint64_t r
 }
 
 /* The area is copied first: another CPU may change it between the check and the use. */
+/* The part of the area behind the header, as far as `components` lie there. */
+static bool read_components(struct cpu *cpu, const struct insn *in, uint64_t components,
+                            struct area *area)
+{
+    const unsigned begin = xsave_size(0), end = xsave_size(components);
+    gva_t gva;
+
+    return end <= begin ||
+           (seg_to_linear(cpu, in->seg, insn_ea(cpu, in), end, ACCESS_READ, &gva) &&
+            lin_read(cpu, gva + begin, (uint8_t *)area + begin, end - begin, ACCESS_READ));
+}
+
 static bool restore(struct cpu *cpu, const struct insn *in, bool compacted_only)
 {
     const uint64_t rfbm = requested(cpu);
@@ -443,13 +463,18 @@ static bool restore(struct cpu *cpu, const struct insn *in, bool compacted_only)
     uint32_t mxcsr;
     gva_t gva;
 
-    if (!xsave_begin(cpu, in, rfbm, ACCESS_READ, &gva) ||
-        !lin_read(cpu, gva, &area, xsave_size(rfbm), ACCESS_READ))
+    if (!xsave_begin(cpu, in, 0, ACCESS_READ, &gva) ||
+        !lin_read(cpu, gva, &area, xsave_size(0), ACCESS_READ))
         return false;
     if (compacted_only && !(area.header.xcomp_bv & XCOMP_COMPACTED))
         return cpu_raise_gp(cpu, 0);
+    /* In the standard form all that was asked for is touched, in the compacted one what is there. */
+    if (!(area.header.xcomp_bv & XCOMP_COMPACTED) && !read_components(cpu, in, rfbm, &area))
+        return false;
     if (!header_is_valid(cpu, &area.header) || !new_mxcsr(cpu, &area, rfbm, &mxcsr))
         return cpu_raise_gp(cpu, 0);
+    if (!read_components(cpu, in, rfbm & area.header.xstate_bv, &area))
+        return false;
     restore_components(cpu, &area, rfbm, in->flags & INSN_REX_W);
     cpu->mxcsr = mxcsr;
     return true;

@@ -130,6 +130,25 @@ static uint64_t segment_base(const struct test_case *c, enum seg seg)
     return c->mode == 64 ? 0 : segment_of_selector(c->init.sel[seg]).base;
 }
 
+/* The stack, which is as wide as SS says whatever the address size of the instruction is. */
+static bool is_stack(const ZydisDecodedOperand *op)
+{
+    return op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN && is_gpr(op->mem.base) &&
+           ZydisRegisterGetId(op->mem.base) == RSP;
+}
+
+static uint64_t reach_stack(struct test_case *c, uint64_t target)
+{
+    bool wide = segment_of_selector(c->init.sel[SS]).attr & SEG_DB;
+    ZydisRegister sp = c->mode == 64 ? ZYDIS_REGISTER_RSP
+                       : wide        ? ZYDIS_REGISTER_ESP
+                                     : ZYDIS_REGISTER_SP;
+    uint64_t base = segment_base(c, SS);
+
+    case_set_register(c, sp, target - base);
+    return base + get_register(c, sp);
+}
+
 /* Sets what the address is made of so that it is `target`; gives what it really is then. */
 static uint64_t reach(struct test_case *c, const struct decoded *d, const ZydisDecodedOperand *op,
                       uint64_t target)
@@ -141,6 +160,8 @@ static uint64_t reach(struct test_case *c, const struct decoded *d, const ZydisD
     uint64_t index =
         op->mem.type == ZYDIS_MEMOP_TYPE_VSIB ? 0 : get_register(c, op->mem.index) * scale;
 
+    if (is_stack(op))
+        return reach_stack(c, target);
     if (op->mem.base == ZYDIS_REGISTER_RIP || op->mem.base == ZYDIS_REGISTER_EIP)
         return CODE_BASE + c->offset + d->insn.length + disp + (seg >= FS ? base : 0);
     if (is_gpr(op->mem.base) && op->mem.base != op->mem.index)
@@ -191,6 +212,8 @@ static void make_fx_image(struct rng *rng, uint8_t *out, unsigned len)
     }
     if (rng_one_in(rng, 12))
         out[512 + rng_below(rng, 64)] = (uint8_t)rng_u64(rng);
+    out[512] &= 0x1f; /* AVX-512's components, which the host may have and the guest has not */
+    out[520] &= 0x1f;
 }
 
 static bool is_fx_load(ZydisMnemonic mnemonic)
@@ -208,13 +231,15 @@ static void put_selectors(const struct test_case *c, const struct decoded *d, st
     uint32_t flags = (uint32_t)rng_u64(rng) & ~FLAG_VM;
 
     /* With another RPL, AMD's processors read the outer stack's frame before they check it. */
-    if (d->insn.mnemonic == ZYDIS_MNEMONIC_RET && sel > 3)
+    if (d->insn.mnemonic == ZYDIS_MNEMONIC_RET)
         sel |= 3;
 
     memcpy(out + (d->insn.mnemonic == ZYDIS_MNEMONIC_POP ? 0 : element), &sel, 2);
     if (d->insn.mnemonic == ZYDIS_MNEMONIC_IRET || d->insn.mnemonic == ZYDIS_MNEMONIC_IRETD ||
         d->insn.mnemonic == ZYDIS_MNEMONIC_IRETQ) {
         flags |= FLAG_TF; /* else nothing would stop the native run */
+        sel = case_pick_selector(c->mode, rng) | 3;
+        memcpy(out + element, &sel, 2);
         memcpy(out + 2 * element, &flags, element < 4 ? 2 : 4);
         sel = case_pick_selector(c->mode, rng);
         memcpy(out + 4 * element, &sel, 2);

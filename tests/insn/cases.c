@@ -248,9 +248,25 @@ static void prepare_special(struct test_case *c, const struct decoded *d, struct
     case ZYDIS_MNEMONIC_PUNPCKLQDQ:
     case ZYDIS_MNEMONIC_UNPCKLPS:
     case ZYDIS_MNEMONIC_UNPCKLPD:
+    case ZYDIS_MNEMONIC_PSLLW:
+    case ZYDIS_MNEMONIC_PSLLD:
+    case ZYDIS_MNEMONIC_PSLLQ:
+    case ZYDIS_MNEMONIC_PSRLW:
+    case ZYDIS_MNEMONIC_PSRLD:
+    case ZYDIS_MNEMONIC_PSRLQ:
+    case ZYDIS_MNEMONIC_PSRAW:
+    case ZYDIS_MNEMONIC_PSRAD:
         /* How much of the operand is read beyond the low half depends on the implementation (SDM
          * vol. 2): with MXCSR.MM that shows at the end of a page. */
         c->init.mxcsr &= ~0x20000u;
+        break;
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+        /* Whether a misaligned operand gives #AC or #GP is up to the implementation (SDM vol. 2).
+         */
+        c->init.rflags &= ~(uint64_t)FLAG_AC;
         break;
     case ZYDIS_MNEMONIC_CLZERO:
         c->init.gpr[RAX] = DATA_BASE + rng_below(rng, DATA_SIZE + 0x1000);
@@ -305,6 +321,11 @@ void case_randomize(struct test_case *c, const struct decoded *d, const struct c
     prepare_special(c, d, rng);
     prepare_selectors(c, d, rng);
     case_fill_memory(c, d, rng);
+    /* AMD's processors push the return address of a far CALL as the target's mode would: from
+     * 64-bit to compatibility mode at ESP. */
+    if (d->insn.mnemonic == ZYDIS_MNEMONIC_CALL &&
+        d->insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
+        c->init.gpr[RSP] &= UINT32_MAX;
     if (is_xsave(d)) /* also if RAX addresses the operand */
         c->init.gpr[RAX] &= ~(uint64_t)0xe0;
 }

@@ -14,7 +14,6 @@
 
 #include <cpuid.h>
 #include <errno.h>
-#include <stdio.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,14 +182,6 @@ bool native_wait(struct native *n, unsigned index)
     (void)index;
     if (wait_byte(n))
         return true;
-    {
-        int st;
-        usleep(1000);
-        if (waitpid(n->pid, &st, WNOHANG) > 0)
-            fprintf(stderr, "DEBUG child status %x\n", st);
-        else
-            fprintf(stderr, "DEBUG hung\n");
-    }
     stop_child(n);
     start_child(n, NULL);
     return false;

@@ -35,6 +35,19 @@ static void show_difference(struct run *run, struct form *form, const struct tes
     fflush(stdout);
 }
 
+/* EVEX and XOP: the host's processor may have instructions there that Zydis doesn't know. */
+static bool is_new_encoding(const struct test_case *c)
+{
+    static const uint8_t prefixes[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65,
+                                       0x66, 0x67, 0xf0, 0xf2, 0xf3};
+    unsigned i = 0;
+
+    while (i < c->len && (memchr(prefixes, c->bytes[i], sizeof(prefixes)) ||
+                          (c->mode == 64 && (c->bytes[i] & 0xf0) == 0x40)))
+        i++;
+    return i < c->len && (c->bytes[i] == 0x62 || c->bytes[i] == 0x8f);
+}
+
 static void compare_case(struct run *run, const struct test_case *c, const struct result *native,
                          const struct result *engine, const struct decoded *d)
 {
@@ -46,7 +59,9 @@ static void compare_case(struct run *run, const struct test_case *c, const struc
 
     if (!out)
         return;
-    if (d && decoder_tested(run->model, d) == TESTED_ABSENT) {
+    if (!d && native->vector == EXC_GP && engine->vector == EXC_UD) {
+        /* an undefined opcode in more than 15 bytes: the processor sees the length first */
+    } else if (d ? decoder_tested(run->model, d) == TESTED_ABSENT : is_new_encoding(c)) {
         if (engine->vector != EXC_UD)
             fprintf(out, "    not advertised, but vector %u and not #UD\n", engine->vector);
     } else {
