@@ -182,11 +182,12 @@ static void events_come_to_programs(void **state)
 /* A client that says all it has to say and closes its side gets its answers. */
 static void half_closed(void **state)
 {
+    static const char questions[] = "{\"id\":1,\"command\":\"status\"}\n"
+                                    "{\"id\":2,\"command\":\"status\"}\n{\"id\":3";
     struct fixture *f = *state;
     int fd = connect_to(f, f->json_path);
 
-    say(f, fd, "{\"id\":1,\"command\":\"status\"}\n{\"id\":2,\"command\":\"status\"}\n{\"id\":3",
-        65);
+    say(f, fd, questions, strlen(questions));
     shutdown(fd, SHUT_WR);
     hear(f, fd);
     assert_non_null(strstr(answer, "{\"id\":1,"));
