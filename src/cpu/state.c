@@ -220,7 +220,7 @@ void cpu_set_rflags(struct cpu *cpu, uint64_t rflags)
 
     cpu->rflags = rflags & FLAGS_ALL & ~(uint64_t)FLAGS_STATUS;
     cpu_set_status_flags(cpu, rflags);
-    if (((before ^ cpu->rflags) & (FLAG_TF | FLAG_IF)) || (cpu->rflags & FLAG_RF))
+    if (cpu->rflags & (FLAG_TF | FLAG_RF))
         atomic_fetch_or(&cpu->attention, ATTN_SHADOW);
     if ((before ^ cpu->rflags) & FLAG_VM)
         cpu_update_mode(cpu);

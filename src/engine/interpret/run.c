@@ -37,6 +37,20 @@ static bool must_step(const struct cpu *cpu)
     return (cpu->rflags & (FLAG_TF | FLAG_RF)) || cpu->interrupt_shadow || cpu->pending_db;
 }
 
+/* The shadow of STI and MOV SS, and RF, last for one instruction. They can go before it when nothing
+ * could tell: no event waits, nothing is debugged, and events are not looked at again before the
+ * instruction is done. */
+static void end_shadow(struct cpu *cpu, uint32_t attention)
+{
+    const uint32_t events = ATTN_INTR | ATTN_NMI | ATTN_SMI | ATTN_INIT;
+
+    if ((attention & events) || (cpu->rflags & FLAG_TF) || cpu->pending_db ||
+        (cpu->dr[7] & 0xff) || cpu->debug)
+        return;
+    cpu->interrupt_shadow = cpu->shadow_ss = false;
+    cpu->rflags &= ~(uint64_t)FLAG_RF;
+}
+
 /* Debug traps after an instruction (SDM vol. 3, 17.3.1); MOV SS holds them back. */
 static void trap_after(struct cpu *cpu, bool single_step, bool ss_shadow)
 {
@@ -147,6 +161,7 @@ static enum verdict attend(struct cpu *cpu, enum cpu_exit *exit)
     }
     if (cpu_take_event(cpu))
         return AGAIN;
+    end_shadow(cpu, attention);
     if (must_step(cpu)) {
         step_instruction(cpu);
         return AGAIN;
@@ -249,9 +264,12 @@ static inline __attribute__((always_inline)) enum cpu_exit loop(struct cpu *cpu,
 
             if (verdict == LEAVE)
                 break;
-            if (verdict == RUN)
+            if (verdict != RUN)
+                continue;
+            if (atomic_load_explicit(&cpu->attention, memory_order_relaxed)) {
                 execute_block(cpu, true);
-            continue;
+                continue;
+            }
         }
         execute(cpu);
     }
