@@ -191,8 +191,7 @@ static void note_flags(struct decoded *d)
 static bool is_x87(const ZydisDecodedInstruction *zi)
 {
     return zi->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
-           zi->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT &&
-           (zi->opcode & 0xf8) == 0xd8;
+           zi->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (zi->opcode & 0xf8) == 0xd8;
 }
 
 static enum insn_unit unit_of(const struct decoded *d)
@@ -417,8 +416,8 @@ static void correct_sib_base(struct decoded *d)
 /* On AMD processors a REP prefix decides which ZF a LOOPcc wants. */
 static void correct_loop(const struct cpu *cpu, ZydisDecodedInstruction *zi)
 {
-    if (!cpu_model_is_amd(cpu->model) || (zi->mnemonic != ZYDIS_MNEMONIC_LOOPE &&
-                                          zi->mnemonic != ZYDIS_MNEMONIC_LOOPNE))
+    if (!cpu_model_is_amd(cpu->model) ||
+        (zi->mnemonic != ZYDIS_MNEMONIC_LOOPE && zi->mnemonic != ZYDIS_MNEMONIC_LOOPNE))
         return;
     for (unsigned i = 0; i < zi->raw.prefix_count; i++) {
         if (zi->raw.prefixes[i].value == 0xf3)
@@ -442,8 +441,7 @@ static bool is_illegal_form(const struct cpu *cpu, const ZydisDecodedInstruction
     switch (zi->mnemonic) {
     case ZYDIS_MNEMONIC_VPEXTRD: /* W = 1 means VPEXTRQ and VPINSRQ, of 64-bit mode */
     case ZYDIS_MNEMONIC_VPINSRD: return !cpu_is_64bit(cpu) && zi->raw.vex.W;
-    case ZYDIS_MNEMONIC_CLZERO:
-        return has_prefix(zi, 0xf2) || has_prefix(zi, 0xf3);
+    case ZYDIS_MNEMONIC_CLZERO: return has_prefix(zi, 0xf2) || has_prefix(zi, 0xf3);
     default: return is_illegal_prefetch(cpu, zi);
     }
 }
@@ -451,8 +449,8 @@ static bool is_illegal_form(const struct cpu *cpu, const ZydisDecodedInstruction
 /* The segment of CLZERO, whose operand is RAX for Zydis. */
 static void note_clzero_segment(const struct cpu *cpu, struct decoded *d)
 {
-    static const uint8_t prefixes[] = {[ES] = 0x26, [CS] = 0x2e, [SS] = 0x36,
-                                       [DS] = 0x3e, [FS] = 0x64, [GS] = 0x65};
+    static const uint8_t prefixes[] = {
+        [ES] = 0x26, [CS] = 0x2e, [SS] = 0x36, [DS] = 0x3e, [FS] = 0x64, [GS] = 0x65};
 
     if (d->zi.mnemonic != ZYDIS_MNEMONIC_CLZERO)
         return;

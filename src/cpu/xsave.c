@@ -468,7 +468,8 @@ static bool restore(struct cpu *cpu, const struct insn *in, bool compacted_only)
         return false;
     if (compacted_only && !(area.header.xcomp_bv & XCOMP_COMPACTED))
         return cpu_raise_gp(cpu, 0);
-    /* In the standard form all that was asked for is touched, in the compacted one what is there. */
+    /* In the standard form all that was asked for is touched, in the compacted one what is there.
+     */
     if (!(area.header.xcomp_bv & XCOMP_COMPACTED) && !read_components(cpu, in, rfbm, &area))
         return false;
     if (!header_is_valid(cpu, &area.header) || !new_mxcsr(cpu, &area, rfbm, &mxcsr))

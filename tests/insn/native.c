@@ -177,9 +177,8 @@ void native_start(struct native *n, unsigned index)
         n->batches[index].current = 0; /* native_wait() will see that the child is gone */
 }
 
-bool native_wait(struct native *n, unsigned index)
+bool native_wait(struct native *n)
 {
-    (void)index;
     if (wait_byte(n))
         return true;
     stop_child(n);

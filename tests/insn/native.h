@@ -35,8 +35,8 @@ struct batch *native_batch(struct native *native, unsigned index);
 uint8_t *native_data(struct native *native);
 
 void native_start(struct native *native, unsigned index);
-/* False: the child died or hung in case `current` of the batch; a new one was started, and results
+/* False: the child died or hung in case `current` of its batch; a new one was started, and results
  * from `current` on are missing. */
-bool native_wait(struct native *native, unsigned index);
+bool native_wait(struct native *native);
 
 #endif

@@ -138,7 +138,7 @@ static void turn(struct run *run)
     bool alive = true;
 
     if (run->running)
-        alive = native_wait(run->native, done);
+        alive = native_wait(run->native);
     if (!alive) { /* the child's memory must not change meanwhile */
         check_batch(run, batch, batch->current < batch->count ? batch->current : 0);
         native_died(run, batch);

@@ -145,6 +145,7 @@ static void test_popa_fault(void **state)
     f->cpu->gpr[RSP] = 0x20000 - 8;
     memset(f->ram + 0x20000 - 8, 0x99, 8);
     memcpy(before, f->cpu->gpr, sizeof before);
+    before[RDI] = before[RSI] = 0x99999999; /* popped before the fault, as the processor does */
     assert_false(op_popa(f->cpu, &in));
     assert_exception(f->cpu, EXC_PF);
     assert_memory_equal(f->cpu->gpr, before, sizeof before);
