@@ -368,6 +368,21 @@ static int build_acpi(struct pc *pc, const struct e820_map *map, struct err *err
     return acpi_tables_build(&pc->mem, &config, err);
 }
 
+/* What kernels read of the BIOS's data area (segment 40h): the serial port, where the extended area
+ * begins, and the KiB of RAM below it. Xen puts its start-up code there. */
+static int write_bios_data(struct pc *pc, struct err *err)
+{
+    const uint16_t com1 = PC_COM1, ebda = E820_EBDA >> 4, ram_kib = E820_EBDA / KIB;
+    const uint8_t ebda_kib = 1; /* its first byte is its size */
+
+    if (memory_write(&pc->mem, 0x400, &com1, sizeof com1) &&
+        memory_write(&pc->mem, 0x40e, &ebda, sizeof ebda) &&
+        memory_write(&pc->mem, 0x413, &ram_kib, sizeof ram_kib) &&
+        memory_write(&pc->mem, E820_EBDA, &ebda_kib, sizeof ebda_kib))
+        return 0;
+    return err_set(err, -ENOMEM, "the guest has no memory for the data of a BIOS");
+}
+
 /* What firmware does to the interrupt controllers: the PIC's interrupts pass through the local
  * APIC, and the SCI is a level. */
 static void set_up_interrupts(struct pc *pc)
@@ -429,6 +444,8 @@ int pc_boot_kernel(struct pc *pc, const struct pc_kernel *kernel, struct err *er
 
     if (rc == 0)
         rc = build_acpi(pc, &map, err);
+    if (rc == 0)
+        rc = write_bios_data(pc, err);
     if (rc == 0)
         rc = kernel_image_load(&pc->mem, &config, &start, err);
     if (rc == 0)
