@@ -1,7 +1,7 @@
 /* text.c - cuts a line into words and gives them to a command as its table wants them.
  *
- * Words are separated by blanks. In double quotes a word may have blanks, and a backslash takes the
- * next character as it is: save "my machine". */
+ * Words are separated by blanks. In quotes, single or double, a word may have blanks; in double
+ * quotes a backslash takes the next character as it is: save "my machine". */
 #include "monitor/text.h"
 
 #include "monitor/commands.h"
@@ -22,20 +22,20 @@ static bool is_blank(char c)
 static char *take_word(char **rest)
 {
     char *from = *rest, *word = from, *to = from;
-    bool quoted = false;
+    char quote = '\0';
 
-    for (; *from && (quoted || !is_blank(*from)); from++) {
-        if (*from == '"') {
-            quoted = !quoted;
+    for (; *from && (quote || !is_blank(*from)); from++) {
+        if (quote ? *from == quote : *from == '"' || *from == '\'') {
+            quote = quote ? '\0' : *from;
         } else {
-            if (quoted && *from == '\\' && from[1])
+            if (quote == '"' && *from == '\\' && from[1])
                 from++;
             *to++ = *from;
         }
     }
     *rest = *from ? from + 1 : from;
     *to = '\0';
-    return quoted ? NULL : word;
+    return quote ? NULL : word;
 }
 
 /* Returns how many, MAX_WORDS at most; or a negative errno. */
@@ -50,7 +50,7 @@ static int split(char *line, char *words[MAX_WORDS], struct err *err)
             break;
         words[count] = take_word(&line);
         if (!words[count++])
-            return err_set(err, -EINVAL, "a double quote is not closed");
+            return err_set(err, -EINVAL, "a quote is not closed");
     }
     return count;
 }

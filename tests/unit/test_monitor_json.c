@@ -217,6 +217,9 @@ static void trace_events(void **state)
     json_decref(result_of(f, "{\"command\":\"trace\",\"arguments\":"
                              "{\"pattern\":\"cpu_*\",\"on\":false}}"));
     expect_text(f, "trace cpu_int*", "off cpu_interrupt");
+    expect_text(f, "trace 'cpu_int*'", "off cpu_interrupt");
+    expect_text(f, "trace \"cpu\\_int\"'*'", "off cpu_interrupt");
+    expect_text(f, "trace 'cpu_*", "error: a quote is not closed");
     expect_text(f, "trace nobody_*", "error: no trace event");
     expect_text(f, "trace cpu_* perhaps", "error: on: 'perhaps' is not on or off");
     expect_error(f, "{\"command\":\"trace\",\"arguments\":{\"on\":true}}", "failed");
