@@ -19,6 +19,8 @@
 /* Flags that SYSRET takes from R11: all but RF and VM. */
 #define FLAGS_SYSRET (FLAGS_ALL & ~(FLAG_RF | FLAG_VM))
 
+#define DR6_BS (UINT64_C(1) << 14)
+
 #define STAR_SYSCALL_SHIFT 32
 #define STAR_SYSRET_SHIFT 48
 
@@ -71,6 +73,14 @@ bool op_syscall(struct cpu *cpu, const struct insn *in)
     return true;
 }
 
+/* TF counts after SYSRET: the user program goes on as if its SYSCALL had just been stepped over. */
+static void return_flags(struct cpu *cpu, uint64_t flags)
+{
+    cpu_set_rflags(cpu, flags);
+    if (flags & FLAG_TF)
+        cpu->pending_db |= DR6_BS;
+}
+
 bool op_sysret(struct cpu *cpu, const struct insn *in)
 {
     uint16_t sel = (uint16_t)(cpu->star >> STAR_SYSRET_SHIFT) | 3;
@@ -83,7 +93,7 @@ bool op_sysret(struct cpu *cpu, const struct insn *in)
     if (cpu->cpl != 0 || (wide && !amd && !cpu_canonical(cpu, rip)))
         return cpu_raise_gp(cpu, 0);
     if (from64)
-        cpu_set_rflags(cpu, cpu->gpr[R11] & FLAGS_SYSRET);
+        return_flags(cpu, cpu->gpr[R11] & FLAGS_SYSRET);
     else
         cpu_set_rflags(cpu, cpu_get_rflags(cpu) | FLAG_IF);
     cpu->rip = rip;

@@ -67,14 +67,17 @@ static void trap_after(struct cpu *cpu, bool single_step, bool ss_shadow)
     cpu_deliver_exception(cpu);
 }
 
-/* A software interrupt that was taken has cleared TF: its handler begins without a trap. */
+/* A software interrupt that was taken has cleared TF, and so has SYSCALL if FMASK says so: what they
+ * enter begins without a trap. */
 static bool entered_handler(const struct cpu *cpu, const struct insn *in)
 {
     switch (in->mnemonic) {
     case ZYDIS_MNEMONIC_INT:
     case ZYDIS_MNEMONIC_INT1:
     case ZYDIS_MNEMONIC_INT3:
-    case ZYDIS_MNEMONIC_INTO: return !(cpu->rflags & FLAG_TF);
+    case ZYDIS_MNEMONIC_INTO:
+    case ZYDIS_MNEMONIC_SYSCALL:
+    case ZYDIS_MNEMONIC_SYSRET: return !(cpu->rflags & FLAG_TF);
     default: return false;
     }
 }
