@@ -22,7 +22,7 @@ DOBLE = os.environ.get("DOBLE", f"{BUILD}/doble")
 HERE = os.path.dirname(os.path.abspath(__file__))
 DIFFERENCES = os.path.join(HERE, "..", "guest", "differences.txt")
 EXIT_PORT = "0x501"
-TIMEOUT = 60
+TIMEOUT = 30
 BOCHS_SHARE = "/usr/share/bochs"
 DISK_CYLINDERS = 2
 DISK_BYTES = DISK_CYLINDERS * 16 * 63 * 512
@@ -72,7 +72,7 @@ display_library: rfb, options="timeout=0"
 romimage: file={BOCHS_SHARE}/BIOS-bochs-latest
 vgaromimage: file={BOCHS_SHARE}/VGABIOS-lgpl-latest
 megs: 64
-cpu: model=corei7_skylake_x, count=1, ips=50000000, reset_on_triple_fault=0
+cpu: model=corei7_skylake_x, count=1, ips=50000000, ignore_bad_msrs=0, reset_on_triple_fault=0
 clock: sync=none
 sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy
 speaker: enabled=0

@@ -1,9 +1,15 @@
 /* Which families of tests this guest has, in the order in which they run. */
 #include "families.h"
 
+#define FAMILY(name)                                                                               \
+    {                                                                                              \
+#name, name##_tests                                                                        \
+    }
+
 const struct family families[] = {
-    {"exceptions", exceptions_tests},
-    {"paging", paging_tests},
-    {"gates", gates_tests},
-    {0},
+    FAMILY(exceptions), FAMILY(paging), FAMILY(segments), FAMILY(gates),
+#if !IS64
+    FAMILY(tasks),
+#endif
+    FAMILY(syscall),    FAMILY(system), FAMILY(apic),     {0},
 };

@@ -5,6 +5,7 @@
 #include "guest.h"
 
 extern const struct test exceptions_tests[], paging_tests[], modes_tests[], gates_tests[];
-extern const struct test segments_tests[], syscall_tests[], system_tests[], apic_tests[];
+extern const struct test segments_tests[], tasks_tests[], syscall_tests[], system_tests[],
+    apic_tests[];
 
 #endif

@@ -70,9 +70,9 @@ const struct trap *run_in(enum context kind, const void *code);
  * test: name_at and, behind them, name_next. CODE_LOW() is code below 64 KiB, for 16-bit modes. */
 #define CODE_IN(section, flags, name, bits, before, at)                                            \
     extern const char name[], name##_at[], name##_next[];                                          \
-    __asm__(".pushsection " section ",\"" flags "\"\n.code" bits "\n.globl " #name ", " #name      \
-            "_at, " #name "_next\n" #name ":\n" before "\n" #name "_at:\n" at "\n" #name           \
-            "_next:\n int $0x30\n.code" CODE_BITS "\n.popsection")
+    __asm__(".pushsection " section ",\"" flags "\"\n.code" bits "\n" #name ":\n" before           \
+            "\n" #name "_at:\n" at "\n" #name "_next:\n int $0x30\n.code" CODE_BITS                \
+            "\n.popsection")
 #define CODE(name, before, at) CODE_IN(".text.code", "ax", name, CODE_BITS, before, at)
 #define CODE32(name, before, at) CODE_IN(".text.code", "ax", name, "32", before, at)
 #define CODE_LOW(name, bits, before, at) CODE_IN(".low", "awx", name, bits, before, at)
