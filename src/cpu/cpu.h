@@ -152,6 +152,8 @@ enum cpu_mode_bits {
     MODE_AVX = 1 << 11,    /* CR4.OSXSAVE and XCR0 says SSE|AVX, and protected mode */
     MODE_FPU_EM = 1 << 12, /* CR0.EM: MMX gives #UD */
     MODE_WAIT_NM = 1 << 13, /* CR0.MP and CR0.TS: WAIT gives #NM */
+    MODE_CPL0 = 1 << 14,
+    MODE_TSC = 1 << 15, /* RDTSC is allowed */
 };
 
 /* Events that make the vCPU leave its stride; bits of cpu->attention, set from any thread. */
@@ -209,7 +211,13 @@ struct cpu_native {
     struct tlb_entry *table; /* the TLB's table for data accesses; follows tlb->current */
     uint64_t page_base;      /* linear address of the page whose code runs */
     void *jumps;             /* jump cache in force */
-    uint64_t index_mask, page_mask, jump_mask; /* operands for PEXT */
+    uint64_t index_mask, page_mask, jump_mask, if_mask; /* operands for PEXT */
+    uint64_t aligned_mask[6]; /* page_mask and the low bits of sizes 1, 2, 4, .. 32 */
+    /* The page that the stack was in last: tag and addend as in a TLB entry that may be written. Or
+     * a page at no canonical address. */
+    uint64_t stack_tag;
+    uintptr_t stack_addend;
+    uint64_t tsc_offset;      /* guest's TSC - host's */
     uint64_t target;         /* where the code goes on: host address, or RIP of a call */
     void *link;              /* exit that can be linked, or NULL */
     bool resumed;            /* the interpreted instruction came to its end in the block */

@@ -200,6 +200,10 @@ void cpu_update_mode(struct cpu *cpu)
         mode |= cpu->rflags & FLAG_VM ? MODE_VM86 : MODE_PROTECTED;
     if (cpu->cpl == 3)
         mode |= MODE_USER;
+    if (cpu->cpl == 0)
+        mode |= MODE_CPL0;
+    if (cpu->cpl == 0 || !(cpu->cr4 & CR4_TSD))
+        mode |= MODE_TSC;
     if ((mode & MODE_CODE_MASK) == MODE_CODE64 ||
         (segment_is_flat(&seg[CS], true) && segment_is_flat(&seg[DS], false) &&
          segment_is_flat(&seg[ES], false) && segment_is_flat(&seg[SS], false)))

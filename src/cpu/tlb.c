@@ -28,6 +28,17 @@ void tlb_init(struct tlb *tlb)
     tlb->large_base = 1;
 }
 
+/* Native code would find this page only at an address that is not canonical. */
+static uint8_t no_page[PAGE_SIZE];
+
+void tlb_forget_stack(struct cpu *cpu)
+{
+    const gva_t nowhere = UINT64_C(1) << 63;
+
+    cpu->native.stack_tag = 0 - nowhere;
+    cpu->native.stack_addend = (uintptr_t)no_page - nowhere;
+}
+
 void tlb_select(struct cpu *cpu)
 {
     struct tlb *tlb = cpu->tlb;
@@ -41,6 +52,7 @@ void tlb_select(struct cpu *cpu)
     else
         tlb->current = tlb->space->entries[TLB_USER];
     cpu->native.table = tlb->current;
+    tlb_forget_stack(cpu);
 }
 
 static void clear_space(struct tlb_space *space)
@@ -61,6 +73,7 @@ void tlb_flush_all(struct cpu *cpu)
         clear_space(&tlb->spaces[s]);
         tlb->spaces[s].pcid = UINT64_MAX;
     }
+    tlb_forget_stack(cpu);
     /* The space in force keeps its place; its PCID is unknown until CR3 is loaded again. */
     tlb->large_mask = 0;
     tlb->large_base = 1;
@@ -125,6 +138,7 @@ void tlb_invalidate_page(struct cpu *cpu, gva_t gva)
             clear_entry(&tlb->spaces[s].entries[t][index], index);
         tlb->spaces[s].epoch++;
     }
+    tlb_forget_stack(cpu);
     tlb->code_epoch++;
 }
 
@@ -141,6 +155,7 @@ void tlb_revoke_writes(struct cpu *cpu, gpa_t gpa)
     struct tlb *tlb = cpu->tlb;
     uintptr_t page = (uintptr_t)memory_ram(cpu->mem, gpa & PAGE_MASK, PAGE_SIZE);
 
+    tlb_forget_stack(cpu);
     for (unsigned s = 0; s < TLB_SPACES; s++)
         for (unsigned t = 0; t < TLB_TABLES; t++)
             if (tlb->spaces[s].used[t])

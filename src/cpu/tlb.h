@@ -52,6 +52,8 @@ struct tlb {
     struct tlb_space spaces[TLB_SPACES];
 };
 
+/* The stack's page in native code is none, until it is found again. */
+void tlb_forget_stack(struct cpu *cpu);
 /* Makes all tables empty; before first use. */
 void tlb_init(struct tlb *tlb);
 /* Notes that a mapping of `size` bytes > 4 KiB at gva was entered. */

@@ -73,9 +73,21 @@ struct jump_cache *translate_jumps(struct cpu *cpu)
     return jumps;
 }
 
+static struct jump_slot *jump_slot(const struct jump_cache *jumps, uint64_t rip)
+{
+    return (struct jump_slot *)&jumps->slots[rip >> 2 & ((1u << JUMP_CACHE_BITS) - 1)];
+}
+
+const uint8_t *translate_jump_find(const struct jump_cache *jumps, uint64_t rip)
+{
+    const struct jump_slot *slot = jump_slot(jumps, rip);
+
+    return slot->negated_rip + rip == 0 ? slot->entry : NULL;
+}
+
 void translate_jump_enter(struct jump_cache *jumps, uint64_t rip, uint8_t *entry)
 {
-    struct jump_slot *slot = &jumps->slots[rip >> 2 & ((1u << JUMP_CACHE_BITS) - 1)];
+    struct jump_slot *slot = jump_slot(jumps, rip);
 
     slot->negated_rip = 0 - rip;
     slot->entry = entry;

@@ -6,6 +6,7 @@
  */
 #include "engine/translate/translator.h"
 
+#include "base/timeline.h"
 #include "engine/encode.h"
 #include "engine/interpret/exec.h"
 
@@ -653,6 +654,7 @@ struct tblock *translate_block(struct cpu *cpu, const uint8_t *code, unsigned av
 {
     struct translator *t = translator_of(cpu);
     struct block_builder b = {.cpu = cpu, .t = t, .code = code};
+    uint64_t start = timeline_start();
 
     if (!room(t))
         return NULL;
@@ -674,5 +676,6 @@ struct tblock *translate_block(struct cpu *cpu, const uint8_t *code, unsigned av
         .len = (uint16_t)b.len,
     };
     t->used = ((size_t)(b.a.p - t->writable) + 15) & ~(size_t)15;
+    timeline_slice(TIMELINE_DECODE, "translate", start, cpu->rip, 0, 0);
     return b.block;
 }

@@ -23,14 +23,82 @@ static void resume(struct cpu *cpu, const struct insn *in)
     cpu->native.resumed = true;
 }
 
-bool translate_interpret(struct cpu *cpu, const struct insn *in, uint64_t page_offset)
+/* What emitted code has copies of, and instructions that end a block may have changed. */
+static void refresh(struct cpu *cpu)
+{
+    cpu->native.tsc_offset = cpu->clock->tsc_offset + cpu->tsc_offset;
+}
+
+static bool translatable(const struct cpu *cpu)
+{
+    return cpu_is_64bit(cpu) ||
+           ((cpu->mode & (MODE_FLAT | MODE_PROTECTED | MODE_CODE_MASK | MODE_SS32)) ==
+            (MODE_FLAT | MODE_PROTECTED | MODE_CODE32 | MODE_SS32));
+}
+
+/* The translation of the code at RIP; NULL: exception recorded, or the interpreter must do it. */
+static struct tblock *find_block(struct cpu *cpu)
+{
+    struct translator *t = translator_of(cpu);
+    struct tblock *b;
+    unsigned avail;
+    void *host;
+
+    if (cpu_is_64bit(cpu) && !cpu_canonical(cpu, cpu->rip)) {
+        cpu_raise_gp(cpu, 0);
+        return NULL;
+    }
+    if (!lin_span(cpu, cpu->rip, ACCESS_FETCH, &host, &avail) || !host)
+        return NULL;
+    b = translate_find(cpu, host);
+    if (b)
+        return b;
+    b = translate_block(cpu, host, avail);
+    if (t->full) {
+        translate_cache_flush(cpu);
+        b = translate_block(cpu, host, avail);
+    }
+    if (b)
+        translate_enter_block(cpu, b);
+    return b;
+}
+
+/* The translation to go on with after an instruction that ended its block, if nothing else is to be
+ * done first. */
+static const uint8_t *after_branch(struct cpu *cpu)
+{
+    struct jump_cache *jumps;
+    const uint8_t *entry;
+
+    if (cpu->exc.pending || cpu->activity != CPU_ACTIVE || !translatable(cpu) ||
+        atomic_load_explicit(&cpu->attention, memory_order_relaxed))
+        return NULL;
+    refresh(cpu);
+    jumps = translate_jumps(cpu);
+    entry = translate_jump_find(jumps, cpu->rip);
+    if (!entry) {
+        struct tblock *b = find_block(cpu);
+
+        if (!b)
+            return NULL;
+        entry = b->entry;
+        translate_jump_enter(translate_jumps(cpu), cpu->rip, b->entry);
+    }
+    cpu->native.page_base = cpu->rip & PAGE_MASK;
+    return entry;
+}
+
+const uint8_t *translate_interpret(struct cpu *cpu, const struct insn *in, uint64_t page_offset,
+                                   const uint8_t *behind)
 {
     struct insn chain[2] = {*in, {.exec = resume}};
 
     cpu->native.resumed = false;
     cpu->rip = cpu->native.page_base + page_offset;
     chain[0].exec(cpu, chain);
-    return cpu->native.resumed && !cpu->exc.pending;
+    if (cpu->native.resumed && !cpu->exc.pending)
+        return behind;
+    return after_branch(cpu);
 }
 
 /* --- native exceptions in translated code --- */
@@ -75,40 +143,6 @@ static bool redirect(struct cpu *cpu, struct native_context *c)
 
 /* --- dispatch --- */
 
-static bool translatable(const struct cpu *cpu)
-{
-    return cpu_is_64bit(cpu) ||
-           ((cpu->mode & (MODE_FLAT | MODE_PROTECTED | MODE_CODE_MASK | MODE_SS32)) ==
-            (MODE_FLAT | MODE_PROTECTED | MODE_CODE32 | MODE_SS32));
-}
-
-/* The translation of the code at RIP; NULL: exception recorded, or the interpreter must do it. */
-static struct tblock *find_block(struct cpu *cpu)
-{
-    struct translator *t = translator_of(cpu);
-    struct tblock *b;
-    unsigned avail;
-    void *host;
-
-    if (cpu_is_64bit(cpu) && !cpu_canonical(cpu, cpu->rip)) {
-        cpu_raise_gp(cpu, 0);
-        return NULL;
-    }
-    if (!lin_span(cpu, cpu->rip, ACCESS_FETCH, &host, &avail) || !host)
-        return NULL;
-    b = translate_find(cpu, host);
-    if (b)
-        return b;
-    b = translate_block(cpu, host, avail);
-    if (t->full) {
-        translate_cache_flush(cpu);
-        b = translate_block(cpu, host, avail);
-    }
-    if (b)
-        translate_enter_block(cpu, b);
-    return b;
-}
-
 static void run_translated(struct cpu *cpu, struct tblock *b)
 {
     struct translator *t = translator_of(cpu);
@@ -117,6 +151,7 @@ static void run_translated(struct cpu *cpu, struct tblock *b)
 
     translate_jump_enter(translate_jumps(cpu), cpu->rip, b->entry);
     cpu->native.page_base = page;
+    refresh(cpu);
     cpu->native.link = NULL;
     if (!cpu->x87_live)
         cpu_x87_load(cpu);
@@ -187,6 +222,9 @@ static enum cpu_exit translate_run(struct cpu *cpu)
     syscall(SYS_arch_prctl, ARCH_SET_GS, cpu);
     cpu->native.self = cpu;
     cpu->native.link = NULL;
+    cpu->native.if_mask = ~(uint64_t)FLAG_IF;
+    for (unsigned i = 0; i < ARRAY_SIZE(cpu->native.aligned_mask); i++)
+        cpu->native.aligned_mask[i] = PAGE_MASK | ((1u << i) - 1);
     cpu->native.index_mask = (uint64_t)(TLB_SIZE - 1) << PAGE_SHIFT;
     cpu->native.page_mask = PAGE_MASK;
     cpu->native.jump_mask = ((UINT64_C(1) << JUMP_CACHE_BITS) - 1) << 2;

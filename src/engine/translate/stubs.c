@@ -83,11 +83,12 @@ static void emit_exit(struct assembler *a)
     emit_return(a);
 }
 
-/* R14 = RIP: goes on there, if nothing waits and the jump cache knows it. */
-static void emit_lookup(struct translator *t, struct assembler *a)
+void translate_emit_lookup(struct translator *t, struct assembler *a, bool poll)
 {
-    asm_load32(a, RCX, offsetof(struct cpu, attention));
-    asm_patch(asm_unless_rcx_zero(a), t->stub_exit);
+    if (poll) {
+        asm_load32(a, RCX, offsetof(struct cpu, attention));
+        asm_patch(asm_unless_rcx_zero(a), t->stub_exit);
+    }
     asm_pext(a, false, R15, R14, NATIVE(jump_mask));
     asm_load(a, RCX, NATIVE(jumps));
     asm_lea(a, true, R15, REG_NONE, R15, 1, 0); /* slots are 16 bytes */
@@ -102,7 +103,30 @@ static void emit_lookup(struct translator *t, struct assembler *a)
     asm_bytes(a, "\x41\xff\xe7", 3); /* jmp r15 */
 }
 
-/* Called with RCX = instruction, R14 = offset in the page of its block. */
+/* Called with R14 = an address on the stack: makes its page the stack's, if the TLB knows that it
+ * may be written. Uses RCX and R15. */
+static void emit_stack(struct assembler *a)
+{
+    uint8_t *miss;
+
+    asm_pext(a, false, R15, R14, NATIVE(index_mask));
+    asm_load(a, RCX, NATIVE(table));
+    asm_lea(a, true, R15, REG_NONE, R15, 2, 0);
+    asm_lea(a, true, R15, RCX, R15, 3, 0);
+    asm_load_at(a, RCX, R15, offsetof(struct tlb_entry, write_tag));
+    asm_lea(a, true, RCX, RCX, R14, 0, 0);
+    asm_pext(a, false, RCX, RCX, NATIVE(page_mask));
+    miss = asm_unless_rcx_zero(a);
+    asm_load_at(a, RCX, R15, offsetof(struct tlb_entry, write_tag));
+    asm_store(a, RCX, NATIVE(stack_tag));
+    asm_load_at(a, RCX, R15, offsetof(struct tlb_entry, addend));
+    asm_store(a, RCX, NATIVE(stack_addend));
+    asm_patch(miss, a->p);
+    asm_byte(a, 0xc3);
+}
+
+/* Called with RCX = instruction, R14 = offset in the page of its block. Goes on where
+ * translate_interpret() says: mostly behind the call. */
 static void emit_interpret(struct assembler *a)
 {
     uint8_t *leave;
@@ -111,11 +135,13 @@ static void emit_interpret(struct assembler *a)
     asm_load(a, RDI, NATIVE(self));
     asm_move(a, RSI, RCX);
     asm_move(a, RDX, R14);
+    asm_bytes(a, "\x48\x8b\x0c\x24", 4); /* mov rcx, [rsp] */
     asm_const(a, RAX, (uint64_t)(uintptr_t)translate_interpret);
     asm_bytes(a, "\x48\x83\xec\x08\xff\xd0\x48\x83\xc4\x08", 10); /* sub rsp, 8; call rax; add */
-    asm_bytes(a, "\x84\xc0\x0f\x84", 4);                          /* test al, al; jz */
+    asm_bytes(a, "\x48\x85\xc0\x0f\x84", 5);                      /* test rax, rax; jz */
     leave = a->p;
     a->p += 4;
+    asm_bytes(a, "\x48\x89\x04\x24", 4); /* mov [rsp], rax */
     load_state(a);
     asm_byte(a, 0xc3);
     asm_patch(leave, a->p);
@@ -135,7 +161,9 @@ void translate_emit_stubs(struct translator *t)
     t->stub_exit = a.p;
     emit_exit(&a);
     t->stub_lookup = a.p;
-    emit_lookup(t, &a);
+    translate_emit_lookup(t, &a, true);
+    t->stub_stack = a.p;
+    emit_stack(&a);
     t->stub_interpret = a.p;
     emit_interpret(&a);
     t->stubs_end = ((size_t)(a.p - t->writable) + 63) & ~(size_t)63;

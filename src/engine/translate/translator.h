@@ -82,12 +82,15 @@ struct translator {
     bool full;
     /* common code, writable addresses */
     void (*enter)(struct cpu *cpu, const uint8_t *entry);
-    uint8_t *stub_interpret, *stub_lookup, *stub_link, *stub_exit;
+    uint8_t *stub_interpret, *stub_lookup, *stub_link, *stub_exit, *stub_stack;
     size_t stubs_end;
 };
 
 /* --- stubs.c --- */
 void translate_emit_stubs(struct translator *t);
+/* R14 = RIP: goes on there if the jump cache knows it, else leaves; `poll`: leaves too if something
+ * waits. */
+void translate_emit_lookup(struct translator *t, struct assembler *a, bool poll);
 
 /* --- emit.c --- */
 /* Translates the code at CS:RIP, `avail` bytes at `code`. NULL: not translatable here (the
@@ -104,11 +107,15 @@ void translate_enter_block(struct cpu *cpu, struct tblock *b);
 void translate_link(struct translator *t, struct tlink *link, struct tblock *to);
 /* The jump cache of the address space and privilege in force, emptied if it was out of date. */
 struct jump_cache *translate_jumps(struct cpu *cpu);
+/* The translation that the jump cache in force has for RIP, or NULL. */
+const uint8_t *translate_jump_find(const struct jump_cache *jumps, uint64_t rip);
 void translate_jump_enter(struct jump_cache *jumps, uint64_t rip, uint8_t *entry);
 
 /* --- run.c --- */
-/* Called by translated code: interprets one instruction. True: go on behind it. */
-bool translate_interpret(struct cpu *cpu, const struct insn *in, uint64_t page_offset);
+/* Called by translated code: interprets one instruction. Returns where to go on in the code cache:
+ * `behind`, or after a branch its target; NULL: leave. */
+const uint8_t *translate_interpret(struct cpu *cpu, const struct insn *in, uint64_t page_offset,
+                                   const uint8_t *behind);
 
 static inline struct translator *translator_of(const struct cpu *cpu)
 {
