@@ -36,7 +36,7 @@ static bool store_masked(struct cpu *cpu, const struct insn *in, uint64_t ea, co
     gva_t gva;
 
     for (unsigned i = 0; i < count; i++) {
-        uint64_t at = truncate_address(ea + i * size, in->asize);
+        uint64_t at = ea + i * size; /* an operand does not wrap around */
 
         if (selected(mask, i, size) &&
             (!seg_to_linear(cpu, in->seg, at, size, ACCESS_WRITE, &gva) ||
@@ -44,7 +44,7 @@ static bool store_masked(struct cpu *cpu, const struct insn *in, uint64_t ea, co
             return false;
     }
     for (unsigned i = 0; i < count; i++) {
-        uint64_t at = truncate_address(ea + i * size, in->asize);
+        uint64_t at = ea + i * size; /* an operand does not wrap around */
 
         if (selected(mask, i, size) &&
             (!seg_to_linear(cpu, in->seg, at, size, ACCESS_WRITE, &gva) ||
@@ -62,7 +62,7 @@ static bool load_masked(struct cpu *cpu, const struct insn *in, uint64_t ea, uin
 
     memset(data, 0, count * size);
     for (unsigned i = 0; i < count; i++) {
-        uint64_t at = truncate_address(ea + i * size, in->asize);
+        uint64_t at = ea + i * size; /* an operand does not wrap around */
 
         if (selected(mask, i, size) &&
             (!seg_to_linear(cpu, in->seg, at, size, ACCESS_READ, &gva) ||
@@ -74,13 +74,20 @@ static bool load_masked(struct cpu *cpu, const struct insn *in, uint64_t ea, uin
 
 /* --- byte masks --- */
 
-/* The processor translates the whole operand, whatever the mask. */
-static bool probe_masked(struct cpu *cpu, const struct insn *in, uint64_t ea, unsigned len)
+/* The processor translates the whole operand, whatever the mask; its alignment counts only if there
+ * is something to store. */
+static bool probe_masked(struct cpu *cpu, const struct insn *in, uint64_t ea, const uint8_t *mask,
+                         unsigned len)
 {
+    unsigned access = ACCESS_WRITE | ACCESS_ANY_ALIGNMENT;
     gva_t gva;
 
+    for (unsigned i = 0; i < len; i++)
+        if (selected(mask, i, 1))
+            access = ACCESS_WRITE;
+
     return seg_to_linear(cpu, in->seg, ea, len, ACCESS_WRITE, &gva) &&
-           lin_probe(cpu, gva, len, ACCESS_WRITE);
+           lin_probe(cpu, gva, len, access);
 }
 
 bool op_maskmovq(struct cpu *cpu, const struct insn *in)
@@ -97,14 +104,14 @@ bool op_maskmovq(struct cpu *cpu, const struct insn *in)
      * if the store faults. */
     x87_set_top(cpu, 0);
     cpu->fx[4] = 0xff;
-    return probe_masked(cpu, in, ea, 8) && store_masked(cpu, in, ea, data, mask, 8, 1);
+    return probe_masked(cpu, in, ea, mask, 8) && store_masked(cpu, in, ea, data, mask, 8, 1);
 }
 
 bool op_maskmovdqu(struct cpu *cpu, const struct insn *in)
 {
     uint64_t ea = truncate_address(cpu->gpr[RDI], in->asize);
 
-    if (!probe_masked(cpu, in, ea, 16))
+    if (!probe_masked(cpu, in, ea, cpu->ymm[in->rm & 15].b, 16))
         return false;
     return store_masked(cpu, in, ea, cpu->ymm[in->reg & 15].b, cpu->ymm[in->rm & 15].b, 16, 1);
 }

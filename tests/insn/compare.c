@@ -265,7 +265,7 @@ static uint32_t comparable_error(const struct result *r)
 
 static bool is_memory_fault(const struct result *r)
 {
-    return r->vector == EXC_PF || r->vector == EXC_SS ||
+    return r->vector == EXC_PF || r->vector == EXC_SS || r->vector == EXC_AC ||
            (r->vector == EXC_GP && comparable_error(r) == 0);
 }
 
