@@ -8,6 +8,7 @@
  * otherwise it is split, lowest address first, as the chip set of a PC does for narrow devices. */
 #include "bus/bus.h"
 
+#include "base/timeline.h"
 #include "base/trace.h"
 
 #include <assert.h>
@@ -228,22 +229,73 @@ static void space_write(struct bus *bus, enum space space, uint64_t addr, uint64
     bus_unlock(bus);
 }
 
+/* --- with the timeline --- */
+
+/* The device of an access before it is made, because it may move the range; NULL: nobody. */
+static const char *device_name(struct bus *bus, enum space space, uint64_t addr)
+{
+    const struct io_range *range;
+
+    bus_lock(bus);
+    range = find(bus, space, addr);
+    bus_unlock(bus);
+    return range ? range->name : NULL;
+}
+
+static uint64_t recorded_read(struct bus *bus, enum space space, uint64_t addr, unsigned size)
+{
+    const char *name = device_name(bus, space, addr);
+    uint64_t start = timeline_start(), value = space_read(bus, space, addr, size);
+
+    timeline_slice(space == SPACE_PIO ? TIMELINE_PORT_READ : TIMELINE_MMIO_READ, name, start, addr,
+                   size, value);
+    return value;
+}
+
+static void recorded_write(struct bus *bus, enum space space, uint64_t addr, uint64_t value,
+                           unsigned size)
+{
+    const char *name = device_name(bus, space, addr);
+    uint64_t start = timeline_start();
+
+    space_write(bus, space, addr, value, size);
+    timeline_slice(space == SPACE_PIO ? TIMELINE_PORT_WRITE : TIMELINE_MMIO_WRITE, name, start,
+                   addr, size, value & size_mask(size));
+}
+
+static uint64_t cpu_read(struct bus *bus, enum space space, uint64_t addr, unsigned size)
+{
+    return unlikely(timeline_here != NULL) ? recorded_read(bus, space, addr, size)
+                                           : space_read(bus, space, addr, size);
+}
+
+static void cpu_write(struct bus *bus, enum space space, uint64_t addr, uint64_t value,
+                      unsigned size)
+{
+    if (unlikely(timeline_here != NULL))
+        recorded_write(bus, space, addr, value, size);
+    else
+        space_write(bus, space, addr, value, size);
+}
+
+/* --- what the CPU calls --- */
+
 uint64_t bus_pio_read(struct bus *bus, uint16_t port, unsigned size)
 {
-    return space_read(bus, SPACE_PIO, port, size);
+    return cpu_read(bus, SPACE_PIO, port, size);
 }
 
 void bus_pio_write(struct bus *bus, uint16_t port, uint64_t value, unsigned size)
 {
-    space_write(bus, SPACE_PIO, port, value, size);
+    cpu_write(bus, SPACE_PIO, port, value, size);
 }
 
 uint64_t bus_mmio_read(struct bus *bus, gpa_t gpa, unsigned size)
 {
-    return space_read(bus, SPACE_MMIO, gpa, size);
+    return cpu_read(bus, SPACE_MMIO, gpa, size);
 }
 
 void bus_mmio_write(struct bus *bus, gpa_t gpa, uint64_t value, unsigned size)
 {
-    space_write(bus, SPACE_MMIO, gpa, value, size);
+    cpu_write(bus, SPACE_MMIO, gpa, value, size);
 }

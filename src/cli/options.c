@@ -192,6 +192,67 @@ static int take_trace_file(struct options *o, const char *value, struct err *err
     return 0;
 }
 
+#define MAX_SECONDS 1000000000u
+
+/* A decimal number of seconds, with or without a fraction, in ns. */
+static bool parse_seconds(const char *text, uint64_t *ns)
+{
+    uint64_t whole, unit = 100000000;
+
+    if (!parse_number(text, 10, &whole, &text) || whole > MAX_SECONDS)
+        return false;
+    *ns = whole * 1000000000;
+    if (*text == '.')
+        for (text++; *text >= '0' && *text <= '9'; text++, unit /= 10)
+            *ns += unit * (unsigned)(*text - '0');
+    return *text == 0;
+}
+
+static int timeline_setting(struct timeline_config *c, const char *word, struct err *err)
+{
+    bool ok;
+
+    if (strncmp(word, "from=", 5) == 0)
+        ok = parse_seconds(word + 5, &c->from);
+    else if (strncmp(word, "to=", 3) == 0)
+        ok = parse_seconds(word + 3, &c->to);
+    else if (strncmp(word, "limit=", 6) == 0)
+        ok = options_parse_size(word + 6, &c->limit) && c->limit >= TIMELINE_MIN_LIMIT;
+    else if (strncmp(word, "shortest=", 9) == 0)
+        ok = parse_seconds(word + 9, &c->shortest);
+    else
+        ok = false;
+    if (ok)
+        return 0;
+    return bad_value(err, "trace-timeline", word,
+                     "from=SECONDS, to=SECONDS, shortest=SECONDS or limit=SIZE (64K or more), which "
+                     "may follow the file's name after commas");
+}
+
+/* FILE[,from=SECONDS][,to=SECONDS][,shortest=SECONDS][,limit=SIZE] */
+static int take_timeline(struct options *o, const char *value, struct err *err)
+{
+    struct timeline_config *c = &o->timeline;
+    char word[64];
+    size_t length = strcspn(value, ",");
+
+    if (length == 0 || length >= sizeof c->path)
+        return bad_value(err, "trace-timeline", value, "a file's name");
+    *c = (struct timeline_config){.to = UINT64_MAX, .limit = TIMELINE_DEFAULT_LIMIT};
+    memcpy(c->path, value, length);
+    for (value += length; *value; value += length) {
+        length = strcspn(++value, ",");
+        snprintf(word, sizeof word, "%.*s", (int)length, value);
+        if (length >= sizeof word)
+            return bad_value(err, "trace-timeline", word, "a setting");
+        if (timeline_setting(c, word, err) < 0)
+            return -EINVAL;
+    }
+    if (c->from >= c->to)
+        return err_set(err, -EINVAL, "--trace-timeline: 'from' must be less than 'to'");
+    return 0;
+}
+
 static int take_name(struct options *o, const char *value, struct err *err)
 {
     if (!*value || strlen(value) > 64)
@@ -293,6 +354,8 @@ static const struct option table[] = {
     {0, "stats", NULL, "print counts on standard error at the end", take_stats},
     {0, "trace", "PATTERN,...", "print events that match; 'help' lists them", take_trace},
     {0, "trace-file", "FILE", "where events go (default standard error)", take_trace_file},
+    {0, "trace-timeline", "FILE", "write what happens when, for Perfetto; see doble(1)",
+     take_timeline},
     {0, "max-instructions", "N", "end with status 5 after N instructions", take_max_instructions},
     {0, "save", "FILE", "SIGUSR1 saves the machine to FILE and ends; so does the limit", take_save},
     {0, "restore", "FILE", "go on with a machine that was saved", take_restore},

@@ -5,6 +5,7 @@
 #define DOBLE_CLI_OPTIONS_H
 
 #include "base/err.h"
+#include "base/timeline.h"
 #include "bus/clock.h"
 #include "firmware/kernel_image.h"
 
@@ -27,7 +28,7 @@ struct options {
     enum command command;
     const char *kernel, *initrd, *append; /* NULL: not given */
     enum kernel_protocol protocol;
-    uint64_t memory;                      /* bytes */
+    uint64_t memory; /* bytes */
     bool memory_given;
     const char *engine;
     const char *cpu; /* NULL: the default model */
@@ -36,7 +37,8 @@ struct options {
     enum clock_mode time;
     int debug_exit; /* port, or -1 */
     bool stats, verbose;
-    const char *trace, *trace_file; /* NULL: none; standard error */
+    const char *trace, *trace_file;  /* NULL: none; standard error */
+    struct timeline_config timeline; /* path "": none */
     const char *name;
     uint64_t max_instructions; /* 0: no limit */
     const char *save, *restore;

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "cli/run.h"
 
+#include "base/timeline.h"
 #include "base/trace.h"
 #include "cli/builtin.h"
 #include "cli/terminal.h"
@@ -33,6 +34,7 @@ struct session {
     struct snapshot_info saved;
     int restore_fd;
     FILE *trace_file;
+    struct timeline *timeline; /* NULL: none */
     struct vm vm;
     struct monitor *monitor; /* NULL: no sockets */
     struct gdb_server *gdb;  /* NULL: none */
@@ -64,7 +66,7 @@ static int start_trace(struct session *s, struct err *err)
                            strerror(errno));
         trace_set_file(s->trace_file);
     }
-    return 0;
+    return o->timeline.path[0] ? timeline_open(&s->timeline, &o->timeline, o->name, err) : 0;
 }
 
 int run_check_names(const struct options *options, struct err *err)
@@ -147,6 +149,7 @@ static struct vm_config make_config(struct session *s)
         .restored = o->restore != NULL,
         .save = o->save,
         .console = &s->console,
+        .timeline = s->timeline,
         .terminal_restore = restore_terminal,
         .terminal_raw = raw_terminal,
         .terminal = &s->terminal,
@@ -297,6 +300,17 @@ static int run(struct session *s)
     return status;
 }
 
+/* The guest has run; but whoever asked for a timeline has to know that it is not all there. */
+static int close_timeline(struct session *s, int status)
+{
+    struct err err = {0};
+
+    if (timeline_close(s->timeline, &err) == 0)
+        return status;
+    fprintf(stderr, "doble: %s\n", err.text);
+    return status == STATUS_POWERED_OFF ? STATUS_HOST_ERROR : status;
+}
+
 int run_machine(const struct options *options, struct err *err)
 {
     struct session *s = calloc(1, sizeof *s);
@@ -315,6 +329,7 @@ int run_machine(const struct options *options, struct err *err)
             rc = run(s);
         vm_free(&s->vm);
     }
+    rc = close_timeline(s, rc);
     tear_down(s);
     free(s);
     return rc;

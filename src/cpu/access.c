@@ -2,6 +2,7 @@
  * registers and alignment checks. The fast way is tlb_lookup_*() in tlb.h. */
 #include "cpu/access.h"
 
+#include "base/timeline.h"
 #include "cpu/cpuid.h"
 #include "cpu/debug.h"
 #include "cpu/insn.h"
@@ -153,32 +154,45 @@ static bool resolve(struct cpu *cpu, gva_t gva, unsigned access, struct target *
 
 /* --- MMIO --- */
 
-static uint64_t mmio_read(struct cpu *cpu, gpa_t gpa, unsigned size)
+static uint64_t apic_read(struct cpu *cpu, gpa_t gpa, unsigned size)
 {
-    uint64_t v = 0;
+    uint64_t start = timeline_start(), v;
 
-    cpu->stats.mmio++;
-    if (!is_apic_page(cpu, gpa))
-        return bus_mmio_read(cpu->bus, gpa, size);
     bus_lock(cpu->bus);
     /* The registers are 32 bits wide at multiples of 16; parts of one are read out of it. */
     v = cpu->apic.mmio_read(cpu->apic.opaque, (uint32_t)(gpa & 0xffc)) >> (gpa & 3) * 8;
     bus_unlock(cpu->bus);
-    return size < 8 ? v & ((UINT64_C(1) << size * 8) - 1) : v;
+    v = size < 8 ? v & ((UINT64_C(1) << size * 8) - 1) : v;
+    timeline_slice(TIMELINE_MMIO_READ, "lapic", start, gpa, size, v);
+    return v;
 }
 
-static void mmio_write(struct cpu *cpu, gpa_t gpa, uint64_t v, unsigned size)
+static void apic_write(struct cpu *cpu, gpa_t gpa, uint64_t v, unsigned size)
 {
-    cpu->stats.mmio++;
-    if (!is_apic_page(cpu, gpa)) {
-        bus_mmio_write(cpu->bus, gpa, v, size);
-        return;
-    }
+    uint64_t start = timeline_start();
+
     if (size < 4 || (gpa & 3))
         return; /* undefined by the manual: ignored */
     bus_lock(cpu->bus);
     cpu->apic.mmio_write(cpu->apic.opaque, (uint32_t)(gpa & 0xfff), (uint32_t)v);
     bus_unlock(cpu->bus);
+    timeline_slice(TIMELINE_MMIO_WRITE, "lapic", start, gpa, size, v);
+}
+
+static uint64_t mmio_read(struct cpu *cpu, gpa_t gpa, unsigned size)
+{
+    cpu->stats.mmio++;
+    return is_apic_page(cpu, gpa) ? apic_read(cpu, gpa, size)
+                                  : bus_mmio_read(cpu->bus, gpa, size);
+}
+
+static void mmio_write(struct cpu *cpu, gpa_t gpa, uint64_t v, unsigned size)
+{
+    cpu->stats.mmio++;
+    if (is_apic_page(cpu, gpa))
+        apic_write(cpu, gpa, v, size);
+    else
+        bus_mmio_write(cpu->bus, gpa, v, size);
 }
 
 /* The largest power of two, up to 8, that is left. */

@@ -11,6 +11,7 @@
 
 #include "base/trace.h"
 #include "cpu/access.h"
+#include "cpu/cpu_timeline.h"
 #include "cpu/frame.h"
 #include "cpu/segment.h"
 #include "cpu/task.h"
@@ -374,6 +375,7 @@ static void note_exception(struct cpu *cpu, const struct exception *e)
     }
     cpu->stats.exceptions[e->vector & 31]++;
     trace_cpu_exception(e->vector, e->error, cpu->rip, cpu->cr2);
+    cpu_timeline_trap(cpu, e);
 }
 
 static void shut_down(struct cpu *cpu)
@@ -383,13 +385,10 @@ static void shut_down(struct cpu *cpu)
     cpu->activity = CPU_SHUTDOWN;
 }
 
-void cpu_deliver_exception(struct cpu *cpu)
+static void deliver_exception(struct cpu *cpu)
 {
     struct exception e = cpu->exc;
 
-    /* The instruction that faulted counts, although it did nothing: virtual time goes on even in a
-     * handler whose first instruction faults. */
-    cpu->icount++;
     for (unsigned i = 0; i < DELIVERY_ATTEMPTS; i++) {
         cpu->exc.pending = false;
         note_exception(cpu, &e);
@@ -406,15 +405,33 @@ void cpu_deliver_exception(struct cpu *cpu)
     cpu->exc.pending = false;
 }
 
+void cpu_deliver_exception(struct cpu *cpu)
+{
+    uint64_t start = timeline_start();
+    unsigned vector = cpu->exc.vector;
+
+    /* The instruction that faulted counts, although it did nothing: virtual time goes on even in a
+     * handler whose first instruction faults. */
+    cpu->icount++;
+    deliver_exception(cpu);
+    timeline_slice(TIMELINE_DELIVER, "deliver exception", start, vector, 0, 0);
+    cpu_timeline_mode(cpu);
+}
+
 /* --- events between instructions --- */
 
 /* Delivers what hardware asked for; a fault on the way is delivered instead. */
 static void take(struct cpu *cpu, uint8_t vector)
 {
+    uint64_t start = timeline_start();
+
     cpu->activity = CPU_ACTIVE;
     trace_cpu_interrupt(vector, cpu->rip);
+    timeline_instant(TIMELINE_INTERRUPT, cpu_timeline_vector_name(vector), vector, cpu->rip, 0, 0);
     if (!cpu_interrupt(cpu, vector, INTERRUPT_HARDWARE, false, 0))
         cpu_deliver_exception(cpu);
+    timeline_slice(TIMELINE_DELIVER, "deliver interrupt", start, vector, 0, 0);
+    cpu_timeline_mode(cpu);
 }
 
 static bool take_external(struct cpu *cpu)

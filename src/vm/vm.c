@@ -12,6 +12,7 @@
 #define _GNU_SOURCE
 #include "vm/vm.h"
 
+#include "cpu/cpu_timeline.h"
 #include "cpu/debug.h"
 #include "cpu/interrupt.h"
 #include "firmware/linux_boot.h"
@@ -37,6 +38,13 @@ static const char *const end_names[] = {
     [VM_KILLED] = "was ended by a signal",
     [VM_SAVED] = "was saved",
     [VM_FAILED] = "failed",
+};
+
+/* For the timeline. */
+static const char *const exit_names[] = {
+    [EXIT_STOPPED] = "exit: stopped",   [EXIT_HALTED] = "exit: halted",
+    [EXIT_SHUTDOWN] = "exit: shutdown", [EXIT_DEADLINE] = "exit: deadline",
+    [EXIT_STEPPED] = "exit: stepped",   [EXIT_DEBUG] = "exit: debugger",
 };
 
 const char *vm_end_name(enum vm_end end)
@@ -188,6 +196,7 @@ static bool vcpu_may_run(struct vm *vm)
     pthread_mutex_lock(&vm->lock);
     while (vm->end == VM_RUNNING && must_park(vm)) {
         vm->parked = true;
+        timeline_state(TIMELINE_PARKED, 0, 0);
         pthread_cond_broadcast(&vm->stopped);
         pthread_cond_wait(&vm->wake, &vm->lock);
     }
@@ -268,6 +277,8 @@ static void vcpu_sleep(struct vm *vm)
 
 static void vcpu_idle(struct vm *vm)
 {
+    timeline_state(TIMELINE_HALTED, 0, 0);
+    timeline_rest();
     if (vm->pc.clock.mode != CLOCK_VIRTUAL || !virtual_idle(vm))
         vcpu_sleep(vm);
 }
@@ -285,10 +296,13 @@ static void vcpu_run_once(struct vm *vm)
 {
     struct cpu *cpu = vm->pc.cpu;
     enum cpu_exit why;
+    uint64_t left;
     bool limit;
 
     set_limit(vm);
+    cpu_timeline_mode(cpu);
     why = vm->config.engine->run(cpu);
+    left = timeline_start();
     virtual_time_sync(vm);
     limit = vm->config.max_instructions && cpu->icount >= vm->config.max_instructions;
     /* Timers that are due run even at the limit, so that a machine saved there goes on alike. */
@@ -300,7 +314,8 @@ static void vcpu_run_once(struct vm *vm)
         vm_end(vm, VM_CRASHED, 0);
     else if (limit)
         vm_end(vm, VM_LIMIT, 0);
-    else if (why == EXIT_HALTED)
+    timeline_slice(TIMELINE_EXIT, exit_names[why], left, 0, 0, 0);
+    if (why == EXIT_HALTED && !limit)
         vcpu_idle(vm);
 }
 
@@ -308,6 +323,7 @@ static void *vcpu_main(void *opaque)
 {
     struct vm *vm = opaque;
 
+    timeline_attach(vm->config.timeline, "vCPU 0: guest", "vCPU 0: monitor");
     while (vcpu_may_run(vm))
         vcpu_run_once(vm);
     pthread_mutex_lock(&vm->lock);
@@ -472,8 +488,10 @@ static void handle_signals(struct vm *vm)
     enum signal_request request;
     unsigned number;
 
-    while ((request = signals_read(vm->signal_fd, &number)) != SIGNAL_NONE)
+    while ((request = signals_read(vm->signal_fd, &number)) != SIGNAL_NONE) {
+        timeline_instant(TIMELINE_SIGNAL, NULL, number, 0, 0, 0);
         handle_signal(vm, request, number);
+    }
 }
 
 /* --- the main loop --- */
@@ -482,20 +500,30 @@ static void feed_serial(struct vm *vm)
 {
     const uint8_t *bytes;
     size_t count = console_input(vm->config.console, &bytes);
+    uint64_t start = timeline_start();
 
-    if (count)
-        console_consume(vm->config.console, pc_serial_receive(&vm->pc, bytes, count));
+    if (count) {
+        count = pc_serial_receive(&vm->pc, bytes, count);
+        console_consume(vm->config.console, count);
+        timeline_slice(TIMELINE_INPUT, NULL, start, count, 0, 0);
+    }
     if (vm->config.console->quit)
         vm_end(vm, VM_QUIT, 0);
 }
 
 static void run_host_timers(struct vm *vm)
 {
+    uint64_t start = timeline_start(), deadline, now;
+
     if (vm->pc.clock.mode != CLOCK_HOST)
         return;
     bus_lock(&vm->pc.bus);
+    deadline = clock_next_deadline(&vm->pc.clock);
+    now = clock_now(&vm->pc.clock);
     clock_run_timers(&vm->pc.clock);
     bus_unlock(&vm->pc.bus);
+    if (deadline <= now)
+        timeline_slice(TIMELINE_TIMERS, NULL, start, now - deadline, 0, 0);
 }
 
 /* How long poll() may sleep; NULL: for ever. Notes the deadline for on_deadline(). */
@@ -593,6 +621,7 @@ static void main_loop(struct vm *vm)
     while (current_end(vm) == VM_RUNNING) {
         struct timespec ts;
 
+        timeline_rest();
         wait_and_handle(vm, timeout(vm, &ts));
         run_host_timers(vm);
         feed_serial(vm);
@@ -660,6 +689,7 @@ static int start_threads(struct vm *vm, struct err *err)
 enum vm_end vm_run(struct vm *vm)
 {
     prctl(PR_SET_TIMERSLACK, 1UL); /* timers are due when they are due */
+    timeline_attach(vm->config.timeline, "main thread", NULL);
     clock_gettime(CLOCK_MONOTONIC, &vm->started);
     if (start_threads(vm, &vm->end_err) < 0)
         return vm->end = VM_FAILED;

@@ -10,6 +10,7 @@
 #define DOBLE_VM_VM_H
 
 #include "base/loop.h"
+#include "base/timeline.h"
 #include "engine/engine.h"
 #include "machine/pc.h"
 #include "vm/console.h"
@@ -52,6 +53,7 @@ struct vm_config {
     uint64_t max_instructions; /* 0: no limit */
     const char *save;          /* file for SIGUSR1 and VM_LIMIT to save to; may be NULL */
     struct console *console;   /* at the other end of the first serial port */
+    struct timeline *timeline; /* that the threads record into; NULL: none */
     /* The user's terminal: raw while the machine runs, but not while it is stopped by SIGTSTP. May
      * be NULL. */
     void (*terminal_restore)(void *opaque);

@@ -1,5 +1,6 @@
 #include "engine/interpret/block.h"
 
+#include "base/timeline.h"
 #include "cpu/access.h"
 #include "engine/interpret/exec.h"
 
@@ -370,6 +371,7 @@ static struct block *make_block(struct cpu *cpu, struct fetch *f)
 {
     struct interpreter *it = interp_of(cpu);
     struct block *b = arena_block(it);
+    uint64_t start = timeline_start();
 
     if (!b) {
         it->arena_full = true;
@@ -378,6 +380,7 @@ static struct block *make_block(struct cpu *cpu, struct fetch *f)
     if (!decode_block(cpu, b, f, BLOCK_MAX_INSNS))
         return NULL;
     enter_block(cpu, b);
+    timeline_slice(TIMELINE_DECODE, NULL, start, cpu->rip, 0, 0);
     return b;
 }
 

@@ -2,6 +2,7 @@
 #include "engine/interpret/exec.h"
 
 #include "cpu/access.h"
+#include "cpu/cpu_timeline.h"
 #include "engine/interpret/block.h"
 
 void exec_end(struct cpu *cpu, const struct insn *in)
@@ -27,6 +28,23 @@ static bool call_with_mxcsr(struct cpu *cpu, const struct insn *in)
     return ok;
 }
 
+static bool run_helper(struct cpu *cpu, const struct insn *in)
+{
+    return in->flags & INSN_MXCSR ? call_with_mxcsr(cpu, in) : in->helper(cpu, in);
+}
+
+/* For the timeline: an instruction that is emulated, and the mode that it leads to. */
+static bool run_helper_recorded(struct cpu *cpu, const struct insn *in)
+{
+    uint64_t start = timeline_start(), rip = cpu->rip - in->len;
+    bool ok = run_helper(cpu, in);
+
+    timeline_slice(TIMELINE_HELPER, ZydisMnemonicGetString(in->mnemonic), start, rip, 0, 0);
+    if (ok)
+        cpu_timeline_mode(cpu);
+    return ok;
+}
+
 /* Calls the helper with rip and icount as helpers expect them; on false the block has been left. */
 static bool call_helper(struct cpu *cpu, const struct insn *in)
 {
@@ -36,7 +54,8 @@ static bool call_helper(struct cpu *cpu, const struct insn *in)
     cpu->icount += in->index_in_block;
     cpu->stats.helpers++;
     cpu_publish_time(cpu);
-    if (likely(in->flags & INSN_MXCSR ? call_with_mxcsr(cpu, in) : in->helper(cpu, in)))
+    if (likely(unlikely(timeline_here != NULL) ? run_helper_recorded(cpu, in)
+                                               : run_helper(cpu, in)))
         return true;
     cpu->rip = start;
     cpu->rip = rip_plus(cpu, in->end - in->len);
