@@ -7,9 +7,9 @@
     }
 
 const struct family families[] = {
-    FAMILY(exceptions), FAMILY(paging), FAMILY(segments), FAMILY(gates),
+    FAMILY(exceptions), FAMILY(paging),  FAMILY(segments), FAMILY(gates),
 #if !IS64
     FAMILY(tasks),
 #endif
-    FAMILY(syscall),    FAMILY(system), FAMILY(apic),     {0},
+    FAMILY(modes),      FAMILY(syscall), FAMILY(system),   FAMILY(apic),  {0},
 };
