@@ -264,6 +264,9 @@ static void prepare_special(struct test_case *c, const struct decoded *d, struct
     case ZYDIS_MNEMONIC_FXSAVE64:
     case ZYDIS_MNEMONIC_FXRSTOR:
     case ZYDIS_MNEMONIC_FXRSTOR64:
+    case ZYDIS_MNEMONIC_MASKMOVQ:
+    case ZYDIS_MNEMONIC_MASKMOVDQU:
+    case ZYDIS_MNEMONIC_VMASKMOVDQU:
         /* Whether a misaligned operand gives #AC or #GP is up to the implementation (SDM vol. 2).
          */
         c->init.rflags &= ~(uint64_t)FLAG_AC;
