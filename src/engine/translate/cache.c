@@ -12,6 +12,7 @@
 #define HASH_BITS 16
 #define PAGE_HASH_BITS 13
 #define MAX_FAULTS (512u * 1024)
+#define MAX_DATA_STORES 64
 
 static uint64_t mix(const void *p, unsigned bits)
 {
@@ -75,7 +76,7 @@ struct jump_cache *translate_jumps(struct cpu *cpu)
 
 static struct jump_slot *jump_slot(const struct jump_cache *jumps, uint64_t rip)
 {
-    return (struct jump_slot *)&jumps->slots[rip >> 2 & ((1u << JUMP_CACHE_BITS) - 1)];
+    return (struct jump_slot *)&jumps->slots[rip >> JUMP_CACHE_SHIFT & ((1u << JUMP_CACHE_BITS) - 1)];
 }
 
 const uint8_t *translate_jump_find(const struct jump_cache *jumps, uint64_t rip)
@@ -153,22 +154,27 @@ static void kill_block(struct translator *t, struct tblock *dead)
     dead->incoming = NULL;
 }
 
-/* Kills the blocks that overlap the changed bytes. True: the page still has live ones. */
+/* Kills the blocks that overlap the changed bytes. True: the page still has live ones.
+ * A page that had code once and is full of data now would make each store slow: after a number of
+ * stores that met no code all of its blocks go, and come back if they are executed again. */
 static bool translated_code_changed(struct cpu *cpu, const uint8_t *start, uint64_t len)
 {
     struct translator *t = translator_of(cpu);
-    bool left = false, killed = false;
+    uint8_t *stores = &t->data_stores[mix(page_of(start), PAGE_HASH_BITS)];
+    bool left = false, killed = false, all = ++*stores > MAX_DATA_STORES;
 
     for (struct tblock *b = *page_slot(t, start); b; b = b->next_in_page) {
         if (b->mode == BLOCK_DEAD || page_of(b->code) != page_of(start))
             continue;
-        if (b->code < start + len && start < b->code + b->len) {
+        if (all || (b->code < start + len && start < b->code + b->len)) {
             kill_block(t, b);
             killed = true;
         } else {
             left = true;
         }
     }
+    if (all || killed)
+        *stores = 0;
     if (killed) {
         forget_jumps(cpu);
         atomic_fetch_or(&cpu->attention, ATTN_CODE);
@@ -243,8 +249,10 @@ int translate_cache_init(struct cpu *cpu, struct translator *t, struct err *err)
     t->hash = map_pages(sizeof(*t->hash) << HASH_BITS);
     t->pages = map_pages(sizeof(*t->pages) << PAGE_HASH_BITS);
     t->faults = map_pages(sizeof(*t->faults) * MAX_FAULTS);
+    t->data_stores = map_pages(1u << PAGE_HASH_BITS);
     t->jumps = map_pages(sizeof(*t->jumps) * TLB_SPACES * 2);
-    if (!t->meta || !t->hash || !t->pages || !t->faults || !t->jumps)
+    if (!t->meta || !t->hash || !t->pages || !t->faults || !t->jumps ||
+        !t->data_stores)
         return err_set(err, -ENOMEM, "not enough memory for the translator's tables");
     translate_emit_stubs(t);
     memory_set_code_listener(cpu->mem, code_changed, cpu);
@@ -265,5 +273,6 @@ void translate_cache_free(struct translator *t)
     unmap_pages(t->hash, sizeof(*t->hash) << HASH_BITS);
     unmap_pages(t->pages, sizeof(*t->pages) << PAGE_HASH_BITS);
     unmap_pages(t->faults, sizeof(*t->faults) * MAX_FAULTS);
+    unmap_pages(t->data_stores, 1u << PAGE_HASH_BITS);
     unmap_pages(t->jumps, sizeof(*t->jumps) * TLB_SPACES * 2);
 }

@@ -227,7 +227,7 @@ static enum cpu_exit translate_run(struct cpu *cpu)
         cpu->native.aligned_mask[i] = PAGE_MASK | ((1u << i) - 1);
     cpu->native.index_mask = (uint64_t)(TLB_SIZE - 1) << PAGE_SHIFT;
     cpu->native.page_mask = PAGE_MASK;
-    cpu->native.jump_mask = ((UINT64_C(1) << JUMP_CACHE_BITS) - 1) << 2;
+    cpu->native.jump_mask = ((UINT64_C(1) << JUMP_CACHE_BITS) - 1) << JUMP_CACHE_SHIFT;
     exit = interpret_loop(cpu, execute);
     cpu->native.link = NULL;
     return exit;

@@ -27,6 +27,7 @@
 
 #define TBLOCK_MAX_INSNS 64
 #define JUMP_CACHE_BITS 12
+#define JUMP_CACHE_SHIFT 4 /* functions begin at multiples of 16 */
 
 struct tblock;
 
@@ -79,6 +80,7 @@ struct translator {
     struct fault_site *faults;
     size_t fault_count;
     struct jump_cache *jumps; /* [TLB_SPACES][2] */
+    uint8_t *data_stores;      /* by page: stores beside its code since some of it was dropped */
     bool full;
     /* common code, writable addresses */
     void (*enter)(struct cpu *cpu, const uint8_t *entry);
