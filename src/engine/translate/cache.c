@@ -50,12 +50,16 @@ void *translate_meta(struct translator *t, size_t size)
 /* --- jump caches --- */
 
 /* An empty slot stands for an address that is not canonical, and leads out. */
+static void clear_slot(const struct translator *t, struct jump_slot *slot)
+{
+    slot->negated_rip = UINT64_MAX / 2;
+    slot->entry = t->stub_exit + (t->executable - t->writable);
+}
+
 static void clear_jumps(const struct translator *t, struct jump_cache *jumps)
 {
-    for (unsigned i = 0; i < 1u << JUMP_CACHE_BITS; i++) {
-        jumps->slots[i].negated_rip = UINT64_MAX / 2;
-        jumps->slots[i].entry = t->stub_exit + (t->executable - t->writable);
-    }
+    for (unsigned i = 0; i < 1u << JUMP_CACHE_BITS; i++)
+        clear_slot(t, &jumps->slots[i]);
 }
 
 struct jump_cache *translate_jumps(struct cpu *cpu)
@@ -94,7 +98,19 @@ void translate_jump_enter(struct jump_cache *jumps, uint64_t rip, uint8_t *entry
     slot->entry = entry;
 }
 
-/* After a block has died no cache may lead to it. */
+/* No jump cache may lead to a block that has died. Where its slots are follows from the block's
+ * place in its page, but for the bits of the page's address. */
+static void forget_block(struct translator *t, const struct tblock *dead)
+{
+    unsigned first = ((uintptr_t)dead->code & ~(uintptr_t)PAGE_MASK) >> JUMP_CACHE_SHIFT;
+    unsigned step = PAGE_SIZE >> JUMP_CACHE_SHIFT;
+
+    for (unsigned i = 0; i < TLB_SPACES * 2; i++)
+        for (unsigned n = first; n < 1u << JUMP_CACHE_BITS; n += step)
+            if (t->jumps[i].slots[n].entry == dead->entry)
+                clear_slot(t, &t->jumps[i].slots[n]);
+}
+
 static void forget_jumps(struct cpu *cpu)
 {
     struct translator *t = translator_of(cpu);
@@ -147,6 +163,7 @@ static void kill_block(struct translator *t, struct tblock *dead)
     if (*at)
         *at = dead->next_in_hash;
     dead->mode = BLOCK_DEAD;
+    forget_block(t, dead);
     for (struct tlink *link = dead->incoming; link; link = link->next) {
         link->to = NULL;
         asm_patch(link->site, link->stub);
@@ -175,10 +192,8 @@ static bool translated_code_changed(struct cpu *cpu, const uint8_t *start, uint6
     }
     if (all || killed)
         *stores = 0;
-    if (killed) {
-        forget_jumps(cpu);
+    if (killed)
         atomic_fetch_or(&cpu->attention, ATTN_CODE);
-    }
     return left;
 }
 
