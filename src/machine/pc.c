@@ -383,6 +383,23 @@ static int write_bios_data(struct pc *pc, struct err *err)
     return err_set(err, -ENOMEM, "the guest has no memory for the data of a BIOS");
 }
 
+/* There is no BIOS to call. Kernels that try (Xen does, from real mode) get the answer that a BIOS
+ * gives to what it doesn't know: a return with the carry flag set. */
+static int write_bios_vectors(struct pc *pc, struct err *err)
+{
+    static const uint8_t answer[] = {0x67, 0x80, 0x4c, 0x24, 0x04, 0x01, /* orb $1, 4(%esp) */
+                                     0xcf};                              /* iret */
+    const uint32_t place = 0xf000ff53; /* where the IBM PC's BIOS has an IRET for this */
+    uint32_t vectors[256];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(vectors); i++)
+        vectors[i] = place;
+    if (memory_write(&pc->mem, 0, vectors, sizeof vectors) &&
+        memory_write(&pc->mem, 0xfff53, answer, sizeof answer))
+        return 0;
+    return err_set(err, -ENOMEM, "the guest has no memory for interrupt vectors");
+}
+
 /* What firmware does to the interrupt controllers: the PIC's interrupts pass through the local
  * APIC, and the SCI is a level. */
 static void set_up_interrupts(struct pc *pc)
@@ -446,6 +463,8 @@ int pc_boot_kernel(struct pc *pc, const struct pc_kernel *kernel, struct err *er
         rc = build_acpi(pc, &map, err);
     if (rc == 0)
         rc = write_bios_data(pc, err);
+    if (rc == 0)
+        rc = write_bios_vectors(pc, err);
     if (rc == 0)
         rc = kernel_image_load(&pc->mem, &config, &start, err);
     if (rc == 0)
