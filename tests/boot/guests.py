@@ -151,6 +151,17 @@ def run_one(peer, guest, words, rows):
     return good
 
 
+def check_triple_fault():
+    """A guest that cannot go on ends Doble with status 4 and a sentence."""
+    good = True
+    for guest in ("64", "32"):
+        status, out = run_doble(f"{BUILD}/tests/guest/guest{guest}.bin", "end=triple-fault")
+        fine = status == 4 and "triple fault" in out
+        print(f"doble{guest}: {'ok' if fine else 'not ok'} triple fault (status {status})")
+        good &= fine
+    return good
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--peer", action="append", choices=list(PEERS))
@@ -166,6 +177,8 @@ def main():
         for guest in args.guest or ["64", "32"]:
             good &= run_one(peer, guest, words, rows)
             sys.stdout.flush()
+        if peer == "doble" and not words:
+            good &= check_triple_fault()
     return 0 if good else 1
 
 

@@ -234,6 +234,13 @@ static void run_test(const struct family *family, const struct test *test)
     }
 }
 
+/* Nothing can be delivered, and neither can #DF. */
+static void triple_fault(void)
+{
+    load_idt(0, 0);
+    __asm__ volatile("ud2");
+}
+
 static void leave(unsigned status)
 {
     while (!(inb(COM1 + 5) & 0x40))
@@ -253,6 +260,21 @@ static void mask_interrupts(void)
     outb(COM1 + 1, 0);
 }
 
+static bool option(const char *text)
+{
+    const char *s = command_line;
+
+    for (; *s; s++) {
+        unsigned i = 0;
+
+        while (text[i] && s[i] == text[i])
+            i++;
+        if (!text[i])
+            return true;
+    }
+    return false;
+}
+
 void guest_main(void);
 
 void guest_main(void)
@@ -263,6 +285,8 @@ void guest_main(void)
     mask_interrupts();
     outb(COM1 + 3, 3);
     memcpy(low_start, low_image, (size_t)low_size);
+    if (option("end=triple-fault"))
+        triple_fault();
     for (const struct family *f = families; f->name; f++)
         for (const struct test *t = f->tests; t->name; t++)
             if (wanted(f->name, t->name))
