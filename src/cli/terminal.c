@@ -84,7 +84,8 @@ void terminal_restore(struct terminal *terminal)
 
 static void print_help_line(void)
 {
-    static const char line[] = "\r\n[Ctrl-] q leaves, Ctrl-] c opens the monitor, Ctrl-] ] sends Ctrl-]]\r\n";
+    static const char line[] =
+        "\r\n[Ctrl-] q leaves, Ctrl-] c opens the monitor, Ctrl-] ] sends Ctrl-]]\r\n";
     ssize_t ignored = write(STDERR_FILENO, line, sizeof line - 1);
 
     (void)ignored;

@@ -23,8 +23,8 @@ void terminal_raw(struct terminal *terminal);
 /* The settings of before. */
 void terminal_restore(struct terminal *terminal);
 
-/* Takes the Ctrl-] commands and what is typed to the monitor out of `bytes` in place and returns how many bytes are left for the
- * guest; sets *quit when the user wants to leave. */
+/* Takes the Ctrl-] commands and what is typed to the monitor out of `bytes` in place and returns
+ * how many bytes are left for the guest; sets *quit when the user wants to leave. */
 size_t terminal_filter(struct terminal *terminal, uint8_t *bytes, size_t count, bool *quit);
 
 #endif

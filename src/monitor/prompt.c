@@ -49,11 +49,16 @@ static void show_line_again(struct prompt *p)
 
 /* --- editing --- */
 
+/* The second and later bytes of a character in UTF-8 take no place on the screen. */
 static void erase(struct prompt *p, size_t count)
 {
     for (; count; count--) {
-        p->length--;
-        show(p, "\b \b");
+        bool more = (p->line[--p->length] & 0xc0) == 0x80;
+
+        if (!more)
+            show(p, "\b \b");
+        else if (count == 1 && p->length)
+            count++; /* a character goes as a whole */
     }
 }
 
@@ -158,7 +163,7 @@ void prompt_key(struct prompt *p, uint8_t key)
             prompt_close(p);
         break;
     default:
-        if (key >= ' ' && key < KEY_DELETE)
+        if (key >= ' ' && key != KEY_DELETE)
             insert(p, (const char[]){(char)key, '\0'});
         break;
     }
