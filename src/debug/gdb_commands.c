@@ -530,7 +530,7 @@ static bool has_feature(const char *list, const char *feature)
     size_t length = strlen(feature);
 
     for (const char *at = list; (at = strstr(at, feature)); at += length)
-        if ((at == list || at[-1] == ';') && (at[length] == ';' || !at[length]))
+        if (at != list && strchr(":;", at[-1]) && (at[length] == ';' || !at[length]))
             return true;
     return false;
 }

@@ -9,12 +9,14 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define REFUSED_MAX 4096 /* bytes that a client which is sent away may say first */
+#define LAST_WORDS 64    /* times that a client which has gone is read */
 
 struct gdb_server {
     struct vm *vm;
@@ -174,8 +176,8 @@ static void apologise(int fd)
     (void)ignored;
 }
 
-/* It is answered after its first packet: closing a socket with bytes unread would take the answer
- * away. */
+/* It is answered after its first packet, and it is the one to close: closing a socket with bytes
+ * unread would take the answer away. */
 static void refused_ready(void *opaque, unsigned revents)
 {
     struct gdb_server *server = opaque;
@@ -185,13 +187,13 @@ static void refused_ready(void *opaque, unsigned revents)
     (void)revents;
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n > 0) {
-        server->refused_heard += (size_t)n;
-        if (!memchr(buf, '#', (size_t)n) && server->refused_heard < REFUSED_MAX)
-            return;
+    server->refused_heard += n > 0 ? (size_t)n : 0;
+    if (n <= 0 || server->refused_heard > REFUSED_MAX) {
+        drop(server, &server->refused);
+    } else if (memchr(buf, '#', (size_t)n)) {
         apologise(server->refused.fd);
+        shutdown(server->refused.fd, SHUT_WR);
     }
-    drop(server, &server->refused);
 }
 
 static void refuse(struct gdb_server *server, int fd)
@@ -208,12 +210,27 @@ static void refuse(struct gdb_server *server, int fd)
 
 /* --- listening --- */
 
+/* A client that has gone may not have been noticed yet when the next one comes: what it said last
+ * is still taken, and then it makes room. */
+static void make_room(struct gdb_server *server)
+{
+    struct pollfd p = {.fd = server->client.fd, .events = POLLRDHUP};
+
+    if (p.fd < 0 || poll(&p, 1, 0) <= 0)
+        return;
+    for (unsigned i = 0; i < LAST_WORDS && server->client.fd >= 0; i++)
+        client_ready(server, EPOLLIN);
+    close_client(server);
+}
+
 static void listener_ready(void *opaque, unsigned revents)
 {
     struct gdb_server *server = opaque;
-    int fd = accept4(server->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd;
 
     (void)revents;
+    make_room(server);
+    fd = accept4(server->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0 && server->client.fd < 0) {
         open_client(server, fd);
     } else if (fd >= 0) {
