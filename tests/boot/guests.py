@@ -22,6 +22,8 @@ DOBLE = os.environ.get("DOBLE", f"{BUILD}/doble")
 HERE = os.path.dirname(os.path.abspath(__file__))
 DIFFERENCES = os.path.join(HERE, "..", "guest", "differences.txt")
 EXIT_PORT = "0x501"
+# Features that need nothing of the host, so that they are tested on any.
+DOBLE_CPU = "host,+vme,+pge,+pcid,+invpcid,+smep,+smap,+umip,+fsgsbase,+la57"
 TIMEOUT = 30
 BOCHS_SHARE = "/usr/share/bochs"
 DISK_CYLINDERS = 2
@@ -41,8 +43,8 @@ def run(command):
 
 
 def run_doble(image, words):
-    return run([DOBLE, "run", "-e", "interpret", "-k", image, "-m", "64M", "--debug-exit",
-                EXIT_PORT, "--append", words])
+    return run([DOBLE, "run", "-e", "interpret", "-k", image, "-m", "64M", "--cpu", DOBLE_CPU,
+                "--debug-exit", EXIT_PORT, "--append", words])
 
 
 def run_qemu(image, words):

@@ -1,10 +1,10 @@
 /* Paging (SDM vol. 3, ch. 4): every combination of rights at every level, for reads, writes and
  * fetches by users and the supervisor; accessed and dirty bits; large pages; invalidation.
  *
- * The 64-bit guest tests 4-level paging, the 32-bit guest 2-level and PAE paging. All run on tables
- * of this file: the supervisor finds memory at its physical addresses, users at ALIAS, and the page
- * under test is at TARGET. Caching of translations is tested only where the manual promises
- * something (4.10.4). */
+ * The 64-bit guest tests 4-level and 5-level paging, the 32-bit guest 2-level and PAE paging. All
+ * run on tables of this file: the supervisor finds memory at its physical addresses, users at
+ * ALIAS, and the page under test is at TARGET. Caching of translations is tested only where the
+ * manual promises something (4.10.4). */
 #include "cpu.h"
 #include "families.h"
 
@@ -25,22 +25,20 @@
 #define PF_I 16u
 
 #define ALIAS 0x40000000ul
-#if IS64
-#define TARGET (1ul << 39)
-#else
-#define TARGET 0x80000000ul
-#endif
-#define MAX_LEVELS 4
+#define TARGET form.target
+#define MAX_LEVELS 5
 
 /* The form of paging in use. */
 static struct form {
     const char *name;
     unsigned levels, entry_bytes, index_bits;
     unsigned checked_levels; /* those whose entries have rights */
+    word target;             /* nothing else lies below the same entry of the root */
 } form;
 
 #define TABLE __attribute__((aligned(4096)))
 static uint64_t root[512] TABLE, base_pd[4][512] TABLE, user_pd[512] TABLE;
+static uint64_t base_pml4[512] TABLE, base_pdpt[512] TABLE;
 static uint64_t table[MAX_LEVELS + 1][512] TABLE; /* of TARGET; [1] is the lowest */
 static uint8_t page[2][4096] TABLE, other_page[4096] TABLE;
 
@@ -129,9 +127,13 @@ static void map_base(void)
     for (unsigned i = 0; i < 4; i++) {
         uint64_t rights = IS64 ? P | RW : P, user = IS64 ? ALL : P;
 
-        table[4][i] = i == 1 ? (word)user_pd | user : (word)base_pd[i] | rights;
-        root[i] = table[4][i]; /* PAE: this is the root itself */
+        base_pdpt[i] = i == 1 ? (word)user_pd | user : (word)base_pd[i] | rights;
+        if (form.levels == 3)
+            root[i] = base_pdpt[i];
     }
+    base_pml4[0] = (word)base_pdpt | ALL;
+    if (form.levels > 3)
+        root[0] = form.levels == 4 ? base_pml4[0] : (word)base_pml4 | ALL;
 }
 
 static void clear_tables(void)
@@ -143,18 +145,24 @@ static void clear_tables(void)
     page[0][1] = END;
 }
 
+#if IS64
+/* Leaves long mode, and enters it again with `cr3` and CR4.LA57 as told (levels.S). */
+void set_paging_levels(word cr3, word la57);
+#endif
+
 static void start(const struct form *f)
 {
     form = *f;
     clear_tables();
     map_base();
-    if (IS64) {
-        memset(root, 0, sizeof root);
-        root[0] = (word)table[4] | ALL;
-    }
     map_target();
     note("%s", form.name);
-#if !IS64
+#if IS64
+    if (form.levels == 5) {
+        set_paging_levels((word)root, CR4_LA57);
+        return;
+    }
+#else
     write_cr0(read_cr0() & ~(word)CR0_PG);
     write_cr4((read_cr4() & ~(word)CR4_PAE) | CR4_PSE | (form.entry_bytes == 8 ? CR4_PAE : 0));
     if (HAS_NX && form.entry_bytes == 8)
@@ -164,12 +172,32 @@ static void start(const struct form *f)
     write_cr0(read_cr0() | CR0_PG);
 }
 
+/* Back to the standard tables. */
+static void stop(void)
+{
 #if IS64
-static const struct form forms[] = {{"4-level", 4, 8, 9, 4}};
-#else
-static const struct form forms[] = {{"2-level", 2, 4, 10, 2}, {"PAE", 3, 8, 9, 2}};
+    extern char boot_pml4[];
+
+    if (read_cr4() & CR4_LA57)
+        set_paging_levels((word)boot_pml4, 0);
 #endif
-#define FOR_EACH_FORM(f) for (const struct form *f = forms; f < forms + ARRAY_SIZE(forms); f++)
+    cpu_standard();
+}
+
+#if IS64
+static const struct form forms[] = {{"4-level", 4, 8, 9, 4, 1ul << 39},
+                                    {"5-level", 5, 8, 9, 5, 1ul << 48}};
+#else
+static const struct form forms[] = {{"2-level", 2, 4, 10, 2, 0x80000000},
+                                    {"PAE", 3, 8, 9, 2, 0x80000000}};
+#endif
+
+static bool has_form(const struct form *f)
+{
+    return f->levels != 5 || HAS_LA57;
+}
+#define FOR_EACH_FORM(f)                                                                           \
+    for (const struct form *f = forms; f < forms + ARRAY_SIZE(forms) && has_form(f); f++)
 
 /* --- accesses --- */
 
@@ -326,7 +354,7 @@ static void try_all_rules(bool broken)
             set_rules(&s);
             try_all_rights(&s, broken);
         }
-        cpu_standard();
+        stop();
     }
 }
 
@@ -360,7 +388,7 @@ static void test_rights_of_two_levels(void)
                 note("%s: %x", form.name, i * 16 + j);
                 try_access(&s, &a, 0);
             }
-        cpu_standard();
+        stop();
     }
 }
 
@@ -396,7 +424,7 @@ static void test_crossing(void)
         run_at_end(KERNEL, read_4, 1);
         EXPECT_TRAP(PF, 0, read_4_at);
         EXPECT(trap.cr2, TARGET + 4096);
-        cpu_standard();
+        stop();
     }
 }
 
@@ -418,7 +446,7 @@ static void test_crossing_fetch(void)
         page[0][4095] = 0x90; /* nop: the next instruction faults, not this one */
         run(&r);
         EXPECT_TRAP(PF, fetch, TARGET + 4096);
-        cpu_standard();
+        stop();
     }
 }
 
@@ -460,7 +488,7 @@ static void test_large_pages(void)
         set_level(2, ((word)other_page & ~(size - 1)) | PS | ALL | 1u << 12);
         flush();
         expect_target(0, END, 0);
-        cpu_standard();
+        stop();
     }
 }
 
@@ -543,7 +571,7 @@ static void test_invlpg(void)
         set_level(2, 0); /* INVLPG also drops what is known of the upper levels */
         invlpg(TARGET);
         expect_target(8, PF, 0);
-        cpu_standard();
+        stop();
     }
 }
 
@@ -568,7 +596,7 @@ static void test_invlpg_rights(void)
         EXPECT(get_level(1) & D, 0);
         run(&r);
         EXPECT(get_level(1) & D, D);
-        cpu_standard();
+        stop();
     }
 }
 
@@ -594,7 +622,7 @@ static void test_global_pages(void)
         set_level(1, (word)page[0] | ALL | G);
         invlpg(TARGET);
         expect_word(0xaaaa);
-        cpu_standard();
+        stop();
     }
 }
 
@@ -723,7 +751,7 @@ static void test_implicit_supervisor(void)
     FOR_EACH_FORM(f)
     {
         struct regs r;
-        word user = f->levels == 4 ? 0 : ALIAS;
+        word user = IS64 ? 0 : ALIAS;
 
         start(f);
         ldt[1] = descriptor(0, 0xfffff, SEG_DATA | SEG_DPL(3));
@@ -746,7 +774,7 @@ static void test_implicit_supervisor(void)
             EXPECT(trap.error, PF_P);
             EXPECT(trap.cr2, (word)ldt + ALIAS + 8);
         }
-        cpu_standard();
+        stop();
     }
 }
 
@@ -771,7 +799,7 @@ static void test_accessed_bit_write(void)
         *(volatile uint64_t *)(page[0] + 8) |= (uint64_t)SEG_ACCESSED << 40;
         run(&r);
         EXPECT_END(load_fs);
-        cpu_standard();
+        stop();
     }
 }
 
@@ -805,9 +833,10 @@ static void test_code_through_alias(void)
     FOR_EACH_FORM(f)
     {
         static const uint8_t code[] = {0xb8, 0x11, 0, 0, 0, 0xcd, END};
-        struct regs r = context(KERNEL, (void *)TARGET);
+        struct regs r;
 
         start(f);
+        r = context(KERNEL, (void *)TARGET);
         memcpy(page[0], code, sizeof code);
         for (unsigned i = 0; i < 4; i++) {
             ((volatile uint8_t *)page[0])[1] = (uint8_t)(0x20 + i);
@@ -819,7 +848,7 @@ static void test_code_through_alias(void)
         invlpg(TARGET);
         run(&r);
         EXPECT(trap.regs.ax, 0x11);
-        cpu_standard();
+        stop();
     }
 }
 
