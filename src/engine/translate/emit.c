@@ -14,7 +14,7 @@
 #define INSN_ROOM 512 /* bytes of code that one instruction and its cold part can need */
 
 /* What happens behind the block. */
-enum cold_kind { COLD_INTERPRET, COLD_LINK, COLD_LINK_POLL, COLD_LOOKUP };
+enum cold_kind { COLD_INTERPRET, COLD_STACK, COLD_LINK, COLD_LINK_POLL, COLD_LOOKUP };
 
 struct cold {
     enum cold_kind kind;
@@ -22,6 +22,9 @@ struct cold {
     uint8_t *resume; /* COLD_INTERPRET: where to go on */
     const struct insn *in;
     int64_t target; /* exits: offset from the start of the page */
+    uint8_t size;   /* COLD_STACK: of the access */
+    bool write;
+    uint8_t *checked; /* COLD_STACK: where to go on with the addend in R15 */
 };
 
 struct block_builder {
@@ -34,7 +37,7 @@ struct block_builder {
     unsigned page_offset; /* of the block's first byte */
     unsigned len;         /* bytes of guest code so far */
     unsigned count;
-    struct cold cold[3 * TBLOCK_MAX_INSNS];
+    struct cold cold[4 * TBLOCK_MAX_INSNS];
     unsigned cold_count;
     bool ended, failed;
 };
@@ -124,7 +127,40 @@ static void emit_lookup_exit(struct block_builder *b, const struct cold *cold)
     asm_patch(cold->site, b->a.p);
     asm_load(&b->a, R14, NATIVE(page_base));
     asm_lea(&b->a, cpu_is_64bit(b->cpu), R14, R14, REG_NONE, 0, (int32_t)cold->target);
-    asm_jump_to(&b->a, b->t->stub_lookup);
+    translate_emit_lookup(b->t, &b->a, true);
+}
+
+/* The one place where accesses are checked: R14 = linear address. Afterwards R15 is what makes it a
+ * host address; RCX is scratch. Returns the rel32 of the jump for a miss. */
+static uint8_t *emit_tlb_check(struct assembler *a, unsigned size, bool write)
+{
+    unsigned tag =
+        write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag);
+    uint8_t *miss;
+
+    asm_pext(a, false, R15, R14, NATIVE(index_mask));
+    asm_load(a, RCX, NATIVE(table));
+    asm_lea(a, true, R15, REG_NONE, R15, 2, 0); /* entries are 32 bytes */
+    asm_lea(a, true, R15, RCX, R15, 3, 0);
+    asm_load_at(a, RCX, R15, tag);
+    asm_lea(a, true, RCX, RCX, R14, 0, (int32_t)size - 1);
+    asm_pext(a, false, RCX, RCX, NATIVE(page_mask));
+    miss = asm_unless_rcx_zero(a);
+    asm_load_at(a, R15, R15, offsetof(struct tlb_entry, addend));
+    return miss;
+}
+
+static void emit_cold_stack(struct block_builder *b, const struct cold *cold)
+{
+    uint8_t *miss;
+
+    asm_patch(cold->site, b->a.p);
+    asm_call_to(&b->a, b->t->stub_stack);
+    miss = emit_tlb_check(&b->a, cold->size, cold->write);
+    asm_jump_to(&b->a, cold->checked);
+    asm_patch(miss, b->a.p);
+    emit_interpret_call(b, cold->in);
+    asm_jump_to(&b->a, cold->resume);
 }
 
 static void emit_cold(struct block_builder *b)
@@ -138,6 +174,7 @@ static void emit_cold(struct block_builder *b)
             emit_interpret_call(b, cold->in);
             asm_jump_to(&b->a, cold->resume);
             break;
+        case COLD_STACK: emit_cold_stack(b, cold); break;
         case COLD_LINK: emit_link(b, cold->site, cold->target); break;
         case COLD_LINK_POLL: emit_link_poll(b, cold); break;
         case COLD_LOOKUP: emit_lookup_exit(b, cold); break;
@@ -195,25 +232,40 @@ static bool emit_address(struct block_builder *b)
     return true;
 }
 
-/* The one place where accesses are checked: R14 = linear address. Afterwards R14 + R15 is the host
- * address; RCX is scratch. Misses are interpreted, and go on at the place set by set_resume(). */
+/* Misses are interpreted, and go on at the place set by set_resume(). */
 static void emit_check(struct block_builder *b, unsigned size, bool write, const struct insn *in)
 {
-    struct assembler *a = &b->a;
-    unsigned tag =
-        write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag);
-    uint8_t *miss;
+    uint8_t *miss = emit_tlb_check(&b->a, size, write);
 
-    asm_pext(a, false, R15, R14, NATIVE(index_mask));
-    asm_load(a, RCX, NATIVE(table));
-    asm_lea(a, true, R15, REG_NONE, R15, 2, 0); /* entries are 32 bytes */
-    asm_lea(a, true, R15, RCX, R15, 3, 0);
-    asm_load_at(a, RCX, R15, tag);
-    asm_lea(a, true, RCX, RCX, R14, 0, (int32_t)size - 1);
-    asm_pext(a, false, RCX, RCX, NATIVE(page_mask));
-    miss = asm_unless_rcx_zero(a);
-    asm_load_at(a, R15, R15, offsetof(struct tlb_entry, addend));
     add_cold(b, (struct cold){.kind = COLD_INTERPRET, .site = miss, .in = in});
+}
+
+/* The same for an access at RSP + disp: R14 = its address. The page of the stack is kept, so that
+ * neither its index nor its entry has to be looked up; an access that is not aligned, or elsewhere,
+ * is checked like any other, behind the block. */
+static void emit_stack_check(struct block_builder *b, unsigned size, bool write,
+                             const struct insn *in)
+{
+    struct assembler *a = &b->a;
+    uint8_t *elsewhere;
+
+    asm_load(a, RCX, NATIVE(stack_tag));
+    asm_lea(a, true, RCX, RCX, R14, 0, 0);
+    asm_pext(a, false, RCX, RCX, NATIVE(aligned_mask) + 8 * (size_t)__builtin_ctz(size));
+    elsewhere = asm_unless_rcx_zero(a);
+    asm_load(a, R15, NATIVE(stack_addend));
+    add_cold(b, (struct cold){.kind = COLD_STACK,
+                              .site = elsewhere,
+                              .in = in,
+                              .size = (uint8_t)size,
+                              .write = write,
+                              .checked = a->p});
+}
+
+static bool on_stack(const struct block_builder *b, const struct insn *in)
+{
+    return in->base == RSP && in->index == REG_NONE && in->seg < FS && in->asize == 8 &&
+           in->mem_size <= 32 && (in->mem_size & (in->mem_size - 1)) == 0 && cpu_is_64bit(b->cpu);
 }
 
 /* The end of the instruction: interpreted ones go on here. */
@@ -290,6 +342,16 @@ static void note_fault_site(struct block_builder *b, const struct insn *in, cons
     };
 }
 
+static uint16_t spilled_registers(void)
+{
+    uint16_t mask = 0;
+
+    for (unsigned g = 0; g < 16; g++)
+        if (host_register(g) == REG_NONE)
+            mask |= (uint16_t)(1u << g);
+    return mask;
+}
+
 /* A copied instruction: spilled registers in, the instruction, spilled registers out. */
 static void emit_copy(struct block_builder *b)
 {
@@ -298,7 +360,7 @@ static void emit_copy(struct block_builder *b)
     bool faults = may_fault_natively(d);
     struct encoding e = {.mem = R14, .index = mem ? R15 : REG_NONE};
     uint32_t free_regs = 1u << RCX | (mem ? 0 : 1u << R14 | 1u << R15);
-    uint16_t spilled = d->gpr_used & (1u << RCX | 1u << R13 | 1u << R14 | 1u << R15);
+    uint16_t spilled = d->gpr_used & spilled_registers();
     const struct insn *in = NULL;
     size_t fault_at;
 
@@ -322,7 +384,10 @@ static void emit_copy(struct block_builder *b)
             emit_interpret_call(b, in);
             return;
         }
-        emit_check(b, d->in.mem_size, d->writes_mem, in);
+        if (on_stack(b, &d->in))
+            emit_stack_check(b, d->in.mem_size, d->writes_mem, in);
+        else
+            emit_check(b, d->in.mem_size, d->writes_mem, in);
         if (e.index == REG_NONE)
             asm_lea(&b->a, true, e.mem, R14, R15, 0, 0);
     }
@@ -382,7 +447,7 @@ static void emit_push(struct block_builder *b)
     if (!in)
         return;
     asm_lea(&b->a, true, R14, R13, REG_NONE, 0, -8);
-    emit_check(b, 8, true, in);
+    emit_stack_check(b, 8, true, in);
     reg = use_register(b, b->d.in.reg, RCX);
     store_operand(b, reg);
     asm_move(&b->a, R13, R14);
@@ -397,13 +462,55 @@ static void emit_pop(struct block_builder *b)
     if (!in)
         return;
     asm_move(&b->a, R14, R13);
-    emit_check(b, 8, false, in);
+    emit_stack_check(b, 8, false, in);
     load_operand(b, RCX);
     asm_lea(&b->a, true, R13, R13, REG_NONE, 0, 8);
     if (to == REG_NONE)
         asm_store(&b->a, RCX, gpr_at(b->d.in.reg));
     else
         asm_move(&b->a, to, RCX);
+    set_resume(b, in);
+}
+
+/* PUSH of an immediate or a memory operand, which waits in GS:target meanwhile. */
+static void emit_push_other(struct block_builder *b)
+{
+    const struct insn *in = keep_insn(b);
+    bool mem = b->d.in.flags & INSN_MEM;
+
+    if (!in)
+        return;
+    if (mem) {
+        if (!emit_address(b)) {
+            emit_interpret_call(b, in);
+            return;
+        }
+        emit_check(b, 8, false, in);
+        load_operand(b, RCX);
+        asm_store(&b->a, RCX, NATIVE(target));
+    }
+    asm_lea(&b->a, true, R14, R13, REG_NONE, 0, -8);
+    emit_stack_check(b, 8, true, in);
+    if (mem)
+        asm_load(&b->a, RCX, NATIVE(target));
+    else
+        asm_const(&b->a, RCX, (uint64_t)b->d.in.imm);
+    store_operand(b, RCX);
+    asm_move(&b->a, R13, R14);
+    set_resume(b, in);
+}
+
+static void emit_leave(struct block_builder *b)
+{
+    const struct insn *in = keep_insn(b);
+
+    if (!in)
+        return;
+    asm_move(&b->a, R14, RBP);
+    emit_stack_check(b, 8, false, in);
+    load_operand(b, RCX);
+    asm_lea(&b->a, true, R13, R14, REG_NONE, 0, 8);
+    asm_move(&b->a, RBP, RCX);
     set_resume(b, in);
 }
 
@@ -421,7 +528,11 @@ static void emit_move(struct block_builder *b)
     case ZYDIS_MNEMONIC_LEA: emit_lea(b); return;
     case ZYDIS_MNEMONIC_PUSH:
     case ZYDIS_MNEMONIC_POP:
-        if (!cpu_is_64bit(b->cpu) || d->in.osize != 8 || !is_plain_register(d) || d->in.reg == RSP)
+        if (cpu_is_64bit(b->cpu) && d->in.osize == 8 && d->zi.mnemonic == ZYDIS_MNEMONIC_PUSH &&
+            (d->ops[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE || (d->in.flags & INSN_MEM)))
+            emit_push_other(b);
+        else if (!cpu_is_64bit(b->cpu) || d->in.osize != 8 || !is_plain_register(d) ||
+                 d->in.reg == RSP)
             emit_interpreted(b);
         else if (d->zi.mnemonic == ZYDIS_MNEMONIC_PUSH)
             emit_push(b);
@@ -460,7 +571,7 @@ static void emit_condition(struct block_builder *b)
 static void emit_push_return(struct block_builder *b, const struct insn *in)
 {
     asm_lea(&b->a, true, R14, R13, REG_NONE, 0, -8);
-    emit_check(b, 8, true, in);
+    emit_stack_check(b, 8, true, in);
     asm_load(&b->a, RCX, NATIVE(page_base));
     asm_lea(&b->a, true, RCX, RCX, REG_NONE, 0, (int32_t)next_offset(b));
     store_operand(b, RCX);
@@ -515,7 +626,7 @@ static void emit_indirect(struct block_builder *b)
         asm_load(&b->a, R14, NATIVE(target));
     }
     set_resume(b, in);
-    asm_jump_to(&b->a, b->t->stub_lookup);
+    translate_emit_lookup(b->t, &b->a, true);
 }
 
 static void emit_return(struct block_builder *b)
@@ -525,11 +636,11 @@ static void emit_return(struct block_builder *b)
     if (!in)
         return;
     asm_move(&b->a, R14, R13);
-    emit_check(b, 8, false, in);
+    emit_stack_check(b, 8, false, in);
     load_operand(b, R14);
     asm_lea(&b->a, true, R13, R13, REG_NONE, 0, 8 + (uint16_t)b->d.in.imm);
     set_resume(b, in);
-    asm_jump_to(&b->a, b->t->stub_lookup);
+    translate_emit_lookup(b->t, &b->a, false);
 }
 
 static bool is_condition(const struct decoded *d)
@@ -563,6 +674,87 @@ static void emit_branch(struct block_builder *b)
         emit_return(b);
     else
         emit_interpreted(b);
+}
+
+/* --- system instructions that kernels use all the time --- */
+
+/* RFLAGS.IF to 0, and then perhaps to 1; RCX is scratch. */
+static void emit_set_if(struct block_builder *b, bool on)
+{
+    asm_load(&b->a, RCX, offsetof(struct cpu, rflags));
+    asm_pext(&b->a, false, RCX, RCX, NATIVE(if_mask));
+    asm_pext(&b->a, true, RCX, RCX, NATIVE(if_mask));
+    if (on)
+        asm_lea(&b->a, true, RCX, RCX, REG_NONE, 0, FLAG_IF);
+    asm_store(&b->a, RCX, offsetof(struct cpu, rflags));
+}
+
+/* With nothing waiting, the shadow of STI need not be noted: what comes up later is seen after the
+ * next instruction at the earliest. */
+static void emit_sti(struct block_builder *b)
+{
+    const struct insn *in = keep_insn(b);
+    uint8_t *waiting;
+
+    if (!in)
+        return;
+    asm_load32(&b->a, RCX, offsetof(struct cpu, attention));
+    waiting = asm_unless_rcx_zero(&b->a);
+    add_cold(b, (struct cold){.kind = COLD_INTERPRET, .site = waiting, .in = in});
+    emit_set_if(b, true);
+    set_resume(b, in);
+}
+
+static void emit_swapgs(struct block_builder *b)
+{
+    size_t base =
+        offsetof(struct cpu, seg) + GS * sizeof(struct segment) + offsetof(struct segment, base);
+
+    asm_load(&b->a, RCX, base);
+    asm_load(&b->a, R14, offsetof(struct cpu, kernel_gs_base));
+    asm_store(&b->a, RCX, offsetof(struct cpu, kernel_gs_base));
+    asm_store(&b->a, R14, base);
+}
+
+static void emit_rdtsc(struct block_builder *b)
+{
+    struct assembler *a = &b->a;
+
+    asm_bytes(a, "\x0f\x31", 2); /* rdtsc */
+    asm_const(a, RCX, 32);
+    asm_bytes(a, "\xc4\xe2\xf1\xf7\xd2", 5); /* shlx rdx, rdx, rcx */
+    asm_load(a, RCX, NATIVE(tsc_offset));
+    asm_lea(a, true, RAX, RAX, RDX, 0, 0);
+    asm_lea(a, true, RAX, RAX, RCX, 0, 0);
+    asm_bytes(a, "\xc4\xe3\xfb\xf0\xd0\x20", 6); /* rorx rdx, rax, 32 */
+    asm_bytes(a, "\x89\xd2\x89\xc0", 4);         /* mov edx, edx; mov eax, eax */
+}
+
+/* Hints, which touch nothing. */
+static bool is_prefetch(const struct decoded *d)
+{
+    return d->zi.meta.category == ZYDIS_CATEGORY_PREFETCH;
+}
+
+/* False: not one of them, or not allowed in this mode without more ado. */
+static bool emit_system(struct block_builder *b)
+{
+    const struct decoded *d = &b->d;
+    bool kernel = b->cpu->mode & MODE_CPL0;
+
+    if (d->zi.mnemonic == ZYDIS_MNEMONIC_CLI && kernel)
+        emit_set_if(b, false);
+    else if (d->zi.mnemonic == ZYDIS_MNEMONIC_STI && kernel)
+        emit_sti(b);
+    else if (d->zi.mnemonic == ZYDIS_MNEMONIC_SWAPGS && kernel && cpu_is_64bit(b->cpu))
+        emit_swapgs(b);
+    else if (d->zi.mnemonic == ZYDIS_MNEMONIC_RDTSC && (b->cpu->mode & MODE_TSC))
+        emit_rdtsc(b);
+    else if (d->zi.mnemonic == ZYDIS_MNEMONIC_LEAVE && cpu_is_64bit(b->cpu) && d->in.osize == 8)
+        emit_leave(b);
+    else
+        return d->zi.mnemonic == ZYDIS_MNEMONIC_NOP || is_prefetch(d);
+    return true;
 }
 
 /* --- one instruction --- */
@@ -616,7 +808,7 @@ static void emit_insn(struct block_builder *b)
         break;
     case CLASS_BRANCH: emit_branch(b); break;
     default:
-        if (d->zi.mnemonic == ZYDIS_MNEMONIC_NOP)
+        if (emit_system(b))
             break;
         emit_interpreted(b);
         b->ended = d->row->flags & ROW_ENDS_BLOCK;
