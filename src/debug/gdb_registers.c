@@ -295,7 +295,7 @@ static const struct flag cr4_bits[] = {
     {"OSXSAVE", 18},    {"SMEP", 20}, {"SMAP", 21},
 };
 static const struct flag efer_bits[] = {
-    {"SCE", 0}, {"LME", 8}, {"LMA", 10}, {"NXE", 11}, {"SVME", 12}, {"FFXSR", 14},
+    {"SCE", 0}, {"LME", 8}, {"LMA", 10}, {"NXE", 11}, {"SVME", 12}, {"FFXSR", 14}, {"AUTOIBRS", 21},
 };
 
 static void print_flags(FILE *out, const char *id, unsigned size, const struct flag *bits,

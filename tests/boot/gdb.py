@@ -452,12 +452,12 @@ def random_packets():
         with Machine() as m:
             with contextlib.suppress(OSError, Failure):
                 for _ in range(10):
-                    with m.client() as c:
+                    with Client(m.where, seconds=1) as c:
                         c.start()
                         for _ in range(50):
                             c.raw(frame(random_packet(rng)) + b"\x03")
             with contextlib.suppress(OSError, Failure):
-                with Client(m.where, seconds=5) as c:
+                with Client(m.where, seconds=1) as c:
                     c.start().ask("qC")
                     c.raw(frame(b"k"))
             check(m.end() in (0, CRASHED, 43), f"it ended with status {m.process.returncode}")
