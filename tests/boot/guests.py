@@ -2,7 +2,7 @@
 """Runs the guests that test themselves (tests/guest) under Doble, and under QEMU (TCG) and Bochs
 where they are installed.
 
-    guests.py [--peer doble|qemu|bochs]... [--guest 64|32]... [WORD]...
+    guests.py [--peer doble|qemu|bochs]... [--guest 64|32]... [--engine ENGINE] [WORD]...
 
 Each WORD is a part of the guest's command line: FAMILY[/TEST] selects, -FAMILY[/TEST] leaves out.
 A failure on a peer that tests/guest/differences.txt explains is no failure. Environment: BUILD,
@@ -42,12 +42,12 @@ def run(command):
         return None, (e.stdout or b"").decode(errors="replace")
 
 
-def run_doble(image, words):
-    return run([DOBLE, "run", "-e", "interpret", "-k", image, "-m", "64M", "--cpu", DOBLE_CPU,
+def run_doble(image, words, engine):
+    return run([DOBLE, "run", "-e", engine, "-k", image, "-m", "64M", "--cpu", DOBLE_CPU,
                 "--debug-exit", EXIT_PORT, "--append", words])
 
 
-def run_qemu(image, words):
+def run_qemu(image, words, _engine):
     return run(["qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max", "-m", "64",
                 "-kernel", image, "-append", words, "-device",
                 f"isa-debug-exit,iobase={EXIT_PORT},iosize=4", "-serial", "stdio", "-display",
@@ -65,7 +65,7 @@ def bochs_disk(image, words, path):
         f.write(data.ljust(DISK_BYTES, b"\0"))
 
 
-def run_bochs(image, words):
+def run_bochs(image, words, _engine):
     with tempfile.TemporaryDirectory() as scratch:
         bochs_disk(image, words, f"{scratch}/disk")
         with open(f"{scratch}/rc", "w") as f:
@@ -122,12 +122,12 @@ def left_out(rows, peer, guest):
             if row_peer == peer and row_guest in ("*", guest) and reason.startswith("!")]
 
 
-def run_one(peer, guest, words, rows):
+def run_one(peer, guest, words, rows, engine):
     """True if all is well."""
     function, _ = PEERS[peer]
     image = f"{BUILD}/tests/guest/guest{guest}.bin"
     skipped = left_out(rows, peer, guest)
-    status, out = function(image, " ".join(words + skipped))
+    status, out = function(image, " ".join(words + skipped), engine)
     good = True
     explained = 0
     for line in out.splitlines():
@@ -153,11 +153,12 @@ def run_one(peer, guest, words, rows):
     return good
 
 
-def check_triple_fault():
+def check_triple_fault(engine):
     """A guest that cannot go on ends Doble with status 4 and a sentence."""
     good = True
     for guest in ("64", "32"):
-        status, out = run_doble(f"{BUILD}/tests/guest/guest{guest}.bin", "end=triple-fault")
+        status, out = run_doble(f"{BUILD}/tests/guest/guest{guest}.bin", "end=triple-fault",
+                                engine)
         fine = status == 4 and "triple fault" in out
         print(f"doble{guest}: {'ok' if fine else 'not ok'} triple fault (status {status})")
         good &= fine
@@ -168,6 +169,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--peer", action="append", choices=list(PEERS))
     parser.add_argument("--guest", action="append", choices=["64", "32"])
+    parser.add_argument("--engine", default="interpret", help="of Doble")
     args, words = parser.parse_known_args()
     rows = read_differences()
     good = True
@@ -177,10 +179,10 @@ def main():
             print(f"SKIP {peer}: {program} is not installed")
             continue
         for guest in args.guest or ["64", "32"]:
-            good &= run_one(peer, guest, words, rows)
+            good &= run_one(peer, guest, words, rows, args.engine)
             sys.stdout.flush()
         if peer == "doble" and not words:
-            good &= check_triple_fault()
+            good &= check_triple_fault(args.engine)
     return 0 if good else 1
 
 
