@@ -65,13 +65,26 @@ static bool bad_code_size(const struct cpu *cpu, const struct descriptor *d)
     return (cpu->efer & EFER_LMA) && (descriptor_attr(d) & both) == both;
 }
 
+/* The return address of a call to `cs`. On AMD's processors a call out of 64-bit mode into a
+ * compatibility segment pushes as that mode does, with a stack pointer of 32 bits. */
+static bool push_return_to(struct cpu *cpu, const struct segment *cs, unsigned size,
+                           struct frame *f)
+{
+    frame_init_current(f, cpu, size, 0);
+    if (cpu_is_64bit(cpu) && !(cs->attr & SEG_L) && cpu_model_is_amd(cpu->model))
+        f->mask = UINT32_MAX;
+    frame_push(f, cpu->seg[CS].sel);
+    frame_push(f, cpu->rip);
+    return frame_write(cpu, f);
+}
+
 /* Pushes the return address, checks rip and goes there with the present CPL. */
 static bool enter_same_level(struct cpu *cpu, const struct segment *cs, const struct far_target *t)
 {
     struct frame f;
 
     /* The order is that of AMD's processors: what was pushed stays if rip is beyond the limit. */
-    if (t->call && !push_return(cpu, t->size, &f))
+    if (t->call && !push_return_to(cpu, cs, t->size, &f))
         return false;
     if (!segment_check_rip(cpu, cs, t->offset, 0))
         return false;
