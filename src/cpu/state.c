@@ -386,6 +386,8 @@ static bool privilege_is_valid(const struct cpu *cpu)
 static void drop_meaningless_bits(struct cpu *cpu)
 {
     cpu->gpr[REG_NONE] = 0;
+    if (mode_of_code(cpu) != MODE_CODE64)
+        cpu->rip = (uint32_t)cpu->rip;
     cpu->rflags &= FLAGS_ALL & ~(uint64_t)FLAGS_STATUS;
     cpu_set_status_flags(cpu, cpu_status_flags(cpu));
     cpu->dr[4] = cpu->dr[5] = 0;

@@ -477,6 +477,12 @@ void mc146818_describe_machine(struct mc146818 *rtc, uint64_t low_ram, uint64_t 
     put_checksum(rtc);
 }
 
+/* The same machine has the same saved state, whenever its clock was last looked at. */
+static void before_save(void *object)
+{
+    sync(object);
+}
+
 /* second_at and divider_at may not lie in the future: what is derived from them is a difference. */
 static int loaded(void *object, struct err *err)
 {
@@ -506,5 +512,6 @@ const struct state_desc mc146818_state_desc = {
     .version = 1,
     .fields = fields,
     .field_count = ARRAY_SIZE(fields),
+    .before_save = before_save,
     .loaded = loaded,
 };

@@ -237,19 +237,25 @@ static int add_fw_cfg(struct pc *pc, struct err *err)
 
 /* --- state --- */
 
+static void board_before_save(void *object)
+{
+    struct pc *pc = object;
+
+    pc->saved_a20 = pc->a20;
+}
+
+/* The chips drove the gate when they were loaded, in their order. */
 static int board_loaded(void *object, struct err *err)
 {
     struct pc *pc = object;
-    bool level = pc->a20;
 
     (void)err;
-    pc->a20 = !level; /* the chips drove the gate when they were loaded, in their order */
-    a20_gate(pc, 0, level);
+    a20_gate(pc, 0, pc->saved_a20);
     return 0;
 }
 
 static const struct field board_fields[] = {
-    FIELD(struct pc, a20),
+    FIELD(struct pc, saved_a20),
 };
 
 static const struct state_desc board_state_desc = {
@@ -257,6 +263,7 @@ static const struct state_desc board_state_desc = {
     .version = 1,
     .fields = board_fields,
     .field_count = ARRAY_SIZE(board_fields),
+    .before_save = board_before_save,
     .loaded = board_loaded,
 };
 

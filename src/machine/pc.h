@@ -75,7 +75,8 @@ struct pc {
     struct debug_ports debug_ports;
     struct fw_cfg fw_cfg;
 
-    bool a20; /* address line 20 is not masked */
+    bool a20;       /* address line 20 is not masked */
+    bool saved_a20; /* the same, while the state is saved or loaded */
 };
 
 /* Makes the machine in its power-on state, with guest time standing still at 0. On an error nothing

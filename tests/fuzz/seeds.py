@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+"""tests/fuzz/seeds.py DIR - make the fuzzers' first inputs: DIR/NAME/*.
+
+Small and plain: what a well-behaved guest, file or client would send. The layouts are described at
+the top of each fuzz_NAME.c.
+"""
+
+import pathlib
+import random
+import struct
+import sys
+
+MODES = 12
+
+
+def cpu():
+    """Each mode and privilege with pieces of code that reach its machinery."""
+    pieces = {
+        "arithmetic": "01d8 11c8 29c3 f7e3 f7f3 6bc907 0fafc1 d1e0 c1e803 0fbcc3 0fa3d8",
+        "strings": "fc b90400 f3a5 f3ab f3a6 fd aa ac a4 6c 6e",
+        "stack": "50 53 9c 9d 5b 58 60 61 c8100001 c9 1e 1f 06 07 16 17",
+        "system": "0f0117 0f011f 0f0107 0f010f 0f20c0 0f22c0 0f20d8 0f22d8 0f20e0 0f22e0 0f06 0fa2",
+        "msr": "b9800000c0 0f32 0f30 b91b000000 0f32 0f31 0f01f9",
+        "far": "9a00801800 ea00801800 cb cf cd80 cc ce 0f05 0f34 0f07 0f35",
+        "segments": "b81000 8ed8 8ec0 8ee0 8ee8 8cd8 0f02c0 0f03c0 0f00e0 0f00e8 c407 c507 0fb207",
+        "fpu": "dbe3 d9e8 d9eb d8c1 dd06 dd1e d936 d926 9bd9e0 0fae06 0fae0e",
+        "sse": "0f28c1 0f58c1 660f6f06 660f7f06 f30f6f06 0f1006 0f1106 0fae16 0fae1e f20f5ac1",
+        "avx": "c5fc28c1 c5fc58c1 c5fe6f06 c5fe7f06 c5f877 c4e27d1806 0f01d0 0f01d1 0fae26 0fae2e",
+        "ports": "e460 e640 ec ee ed ef 6c 6e e421 e6a0",
+        "debug": "0f23c0 0f23f8 0f21c0 0f21f0 f1 9d 90 90",
+        "loop": "ebfe",
+        "halt": "fb f4 fa 90",
+        "self": "c60590 88060080 90 90 90 c7060080 9090",
+        "wide": "48b8ffff800000000000 48f7e0 0fc8 480fc7 0e 0fc7f0 0fc7f8 0f01f8 0f38f0 06",
+        "paging": "0f013e 660f3882 08 0f22d8 0f20e0 0f22e0 0f09 0f08",
+        "tasks": "ea00006800 9a00008800 0f00d8 0f00d0 cf",
+    }
+    for mode in range(MODES):
+        for name, text in pieces.items():
+            for cpl in (0, 3):
+                head = struct.pack("<BBHHHQBBB", mode, cpl, 0x122, 0x0626 if cpl else 0xf600, 0x202,
+                                   mode * 77 + cpl, 0x84 if cpl else 0, 3 + 4 * mode, 0)
+                yield f"{name}-{mode}-{cpl}", head + bytes.fromhex(text)
+
+
+def devices():
+    """Operations of every kind, with a copy of the board made in the middle."""
+    chance = random.Random(1)
+    for n in range(40):
+        kinds = [0x00, 0x40, 0x80, 0xa0, 0xc0, 0xe0]
+        out = bytes([chance.randrange(40)])
+        for _ in range(60):
+            kind = chance.choice(kinds) | chance.randrange(32)
+            place = chance.randrange(64)
+            out += bytes([kind, place])
+            if 0x80 <= kind < 0xc0:
+                out += bytes([chance.randrange(64)])
+            if 0x40 <= kind < 0x80:
+                out += chance.randbytes(min(1 << (kind >> 3 & 3), 4))
+            elif kind >= 0xa0:
+                count = chance.choice([1, 1, 2, 4, 8])
+                out += bytes([count]) + chance.randbytes(count)
+        yield f"{n}", out
+
+
+def elf(bits, note, segments):
+    """An ELF kernel at 1 MiB."""
+    code = bytes.fromhex("b878563412f4ebfd")
+    if bits == 64:
+        ehdr, phdr = 64, 56
+        head = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, 0x100000, ehdr, 0, 0,
+                           ehdr, phdr, segments + bool(note), 0, 0, 0)
+    else:
+        ehdr, phdr = 52, 32
+        head = struct.pack("<16sHHIIIIIHHHHHH", b"\x7fELF\x01\x01\x01", 2, 3, 1, 0x100000, ehdr, 0, 0,
+                           ehdr, phdr, segments + bool(note), 0, 0, 0)
+    at = ehdr + phdr * (segments + bool(note))
+    table = b""
+    for i in range(segments):
+        gpa = 0x100000 + i * 0x1000
+        if bits == 64:
+            table += struct.pack("<IIQQQQQQ", 1, 7, at, gpa, gpa, len(code), 0x800, 4096)
+        else:
+            table += struct.pack("<IIIIIIII", 1, at, gpa, gpa, len(code), 0x800, 7, 4096)
+    if note:
+        offset = at + len(code)
+        if bits == 64:
+            table += struct.pack("<IIQQQQQQ", 4, 4, offset, 0, 0, len(note), len(note), 4)
+        else:
+            table += struct.pack("<IIIIIIII", 4, offset, 0, 0, len(note), len(note), 4, 4)
+    return head + table + code + note
+
+
+def multiboot1(flags, body=b""):
+    magic = 0x1BADB002
+    head = struct.pack("<III", magic, flags, -(magic + flags) & 0xFFFFFFFF)
+    if flags & 0x10000:
+        head += struct.pack("<IIIII", 0x100000, 0x100000, 0x100100, 0x101000, 0x100020)
+    return head + body.ljust(0x100, b"\xf4")
+
+
+def multiboot2(tags):
+    body = b"".join(tags) + struct.pack("<HHI", 0, 0, 8)
+    length = 16 + len(body)
+    head = struct.pack("<IIII", 0xE85250D6, 0, length, -(0xE85250D6 + length) & 0xFFFFFFFF)
+    return (head + body).ljust(0x200, b"\xf4")
+
+
+def mb2_tag(kind, data, flags=0):
+    tag = struct.pack("<HHI", kind, flags, 8 + len(data)) + data
+    return tag.ljust((len(tag) + 7) & ~7, b"\0")
+
+
+def bzimage(version, xloadflags, relocatable):
+    """Four sectors of setup and a little code."""
+    setup = bytearray(5 * 512)
+    setup[0x1F1] = 4
+    struct.pack_into("<I", setup, 0x1F4, 0x40)
+    struct.pack_into("<H", setup, 0x1FE, 0xAA55)
+    struct.pack_into("<H4sH", setup, 0x200, 0x66EB, b"HdrS", version)
+    setup[0x211] = 1
+    struct.pack_into("<I", setup, 0x214, 0x100000)
+    struct.pack_into("<I", setup, 0x22C, 0x7FFFFFFF)
+    struct.pack_into("<IB", setup, 0x230, 0x200000, relocatable)
+    setup[0x235] = 21
+    struct.pack_into("<H", setup, 0x236, xloadflags)
+    struct.pack_into("<I", setup, 0x238, 2047)
+    struct.pack_into("<Q", setup, 0x258, 0x200000)
+    struct.pack_into("<I", setup, 0x260, 0x10000)
+    return bytes(setup) + b"\xf4" * 0x400
+
+
+def loaders():
+    note = struct.pack("<III4sI", 4, 4, 18, b"Xen\0", 0x100000)
+    images = {
+        "elf64": elf(64, b"", 1), "elf32": elf(32, b"", 2), "pvh64": elf(64, note, 2),
+        "pvh32": elf(32, note, 1), "mb1-flat": multiboot1(0x10003), "mb1-elf": elf(32, b"", 1) +
+        multiboot1(3), "mb1-video": multiboot1(0x10007),
+        "mb2-flat": multiboot2([mb2_tag(2, struct.pack("<IIII", 0x100000, 0x100000, 0x100100,
+                                                       0x101000)),
+                                mb2_tag(3, struct.pack("<I", 0x100020))]),
+        "mb2-tags": elf(64, b"", 1).ljust(512, b"\0") +
+        multiboot2([mb2_tag(1, struct.pack("<IIII", 1, 3, 4, 6)), mb2_tag(6, b""),
+                    mb2_tag(10, struct.pack("<IIII", 0x100000, 0x800000, 4096, 1), 1),
+                    mb2_tag(5, struct.pack("<III", 80, 25, 0), 1)]),
+        "bz-64": bzimage(0x20F, 3, 1), "bz-32": bzimage(0x20A, 0, 0), "bz-old": bzimage(0x204, 0, 0),
+        "nothing": b"\0" * 64, "text": b"#!/bin/sh\necho no\n",
+    }
+    for name, image in images.items():
+        yield name, b"\0" + image
+        yield f"{name}-initrd", b"\x28" + struct.pack("<H", 7) + b"quiet x" + \
+            struct.pack("<H", 5) + b"01234" + image
+        yield f"{name}-modules", b"\x18" + struct.pack("<H", 5) + b"01234" + image
+    for protocol in range(1, 5):
+        for name, image in images.items():
+            yield f"{name}-{protocol}", bytes([protocol]) + image
+
+
+def gdb():
+    sessions = {
+        "greeting": ["qSupported:multiprocess+;swbreak+;hwbreak+;qRelocInsn+", "QStartNoAckMode",
+                     "qXfer:features:read:target.xml:0,ffb", "?", "Hg0", "qC", "qAttached",
+                     "qfThreadInfo", "qsThreadInfo", "vCont?", "qOffsets", "g", "D"],
+        "registers": ["g", "p0", "p10", "P0=1122334455667788", "P10=0080000000000000", "p18", "P18=0",
+                      "G" + "00" * 40],
+        "memory": ["m8000,40", "M6000,4:01020304", "X6000,2:ab", "mffffffff,10", "m0,4000",
+                   "M7fff,2:0102", "x8000,10"],
+        "breaks": ["Z0,8004,1", "Z1,8005,1", "c", "", "", "z0,8004,1", "Z2,6000,4", "Z3,6000,4",
+                   "Z4,6000,8", "c", "", "\x03", "z4,6000,8", "s", "", "vCont;s:1;c", "", "\x03"],
+        "steps": ["s", "", "s8000", "", "c8000", "", "\x03", "vCont;s", "", "vCont;c", "", "\x03"],
+        "monitor": ["qRcmd," + text.encode().hex() for text in
+                    ("help", "translate 0x8000", "pt 0x6000", "gdt", "idt", "ldt", "tss", "apic",
+                     "ioapic", "devices", "device i8254", "registers", "pages", "cpu")],
+        "end": ["k"], "other": ["vMustReplyEmpty", "vKill;1", "H c0", "T1", "qXfer:memory-map:read::0,8",
+                                "R00", "!", "i", "qCRC:8000,10", "qSearch:memory:0;100;ab", "bc", "bs"],
+    }
+    for mode in range(MODES):
+        for name, lines in sessions.items():
+            data = "\n".join(lines).encode()
+            yield f"{name}-{mode}", bytes([0, mode]) + data
+    for name, lines in sessions.items():
+        data = b"+".join(b"$%s#%02x" % (line.encode(), sum(line.encode()) & 255) for line in lines)
+        yield f"{name}-raw", bytes([1, 8]) + data
+
+
+def monitor():
+    lines = ["help", "help memory", "status", "pause", "resume", "registers", "x 0x8000 64",
+             "memory 0 4096 phys", "translate 0x8000", "devices", "devices i8*", "devices *", "stats",
+             "trace", "trace i8* on", "trace * off", "save 'f'", "save \"a b\"", "restore f", "power",
+             "reset", "quit", "leave", "stop", "cont", "nonsense", "x 1 2 3 4"]
+    objects = ['{"command": "%s"}' % c for c in
+               ("help", "status", "pause", "resume", "registers", "devices", "stats", "trace", "power",
+                "quit", "leave", "reset")]
+    objects += ['{"id": 1, "command": "memory", "arguments": {"address": "0x8000", "length": 16}}',
+                '{"id": "x", "command": "translate", "arguments": {"address": 32768}}',
+                '{"command": "save", "arguments": {"file": "f"}}',
+                '{"command": "restore", "arguments": {"file": "f"}}',
+                '{"command": "devices", "arguments": {"pattern": "*"}}',
+                '{"command": "trace", "arguments": {"pattern": "lapic*", "on": true}}',
+                '{"id": [1, {"a": null}], "command": 7}', "[]", '"x"', "{}", "{", "null"]
+    for i, line in enumerate(lines):
+        for choice in (2, 0, 6):
+            yield f"text-{i}-{choice}", bytes([choice | (i % 12) << 4 & 0xF0]) + \
+                (b"\x04" if not choice & 2 else b"") + line.encode() + b"\n"
+    for i, line in enumerate(objects):
+        for choice in (3, 1, 5):
+            yield f"json-{i}-{choice}", bytes([choice | (i % 12) << 4 & 0xF0]) + \
+                (b"\x04" if not choice & 2 else b"") + line.encode() + b"\n"
+    yield "all-text", b"\x02" + "\n".join(lines).encode()
+    yield "all-json", b"\x03" + "\n".join(objects).encode()
+
+
+def state():
+    chance = random.Random(2)
+    for mode in range(16):
+        yield f"good-{mode}", bytes([mode])
+        yield f"fresh-{mode}", bytes([mode | 0x40])
+    for n in range(80):
+        out = bytes([n % 16 | (0x40 if n % 5 == 0 else 0)])
+        for _ in range(chance.randrange(1, 5)):
+            count = chance.choice([1, 2, 4, 8])
+            out += struct.pack("<HB", chance.randrange(320, 5000), count) + \
+                chance.choice([b"\xff" * count, chance.randbytes(count), b"\0" * count])
+        yield f"changed-{n}", out
+    yield "empty", b"\x30"
+    yield "magic", b"\x10DobleVM\n" + bytes(400)
+
+
+def main():
+    root = pathlib.Path(sys.argv[1])
+    for make in (cpu, devices, loaders, gdb, monitor, state):
+        folder = root / make.__name__
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in make():
+            (folder / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
