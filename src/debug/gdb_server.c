@@ -172,7 +172,8 @@ static void apologise(int fd)
     ssize_t ignored;
 
     gdb_put_text(&text, "E.another debugger is connected");
-    ignored = send(fd, frame, gdb_frame(&text, frame), MSG_NOSIGNAL);
+    frame[0] = '+';
+    ignored = send(fd, frame, 1 + gdb_frame(&text, frame + 1), MSG_NOSIGNAL);
     (void)ignored;
 }
 

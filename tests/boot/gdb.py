@@ -76,7 +76,9 @@ def assemble(text, folder, bits=64, base=LOAD_ADDRESS + ENTRY):
     subprocess.run(["objcopy", "-O", "binary", path + ".elf", path], check=True)
     names = subprocess.run(["nm", path + ".elf"], capture_output=True, text=True, check=True).stdout
     with open(path, "rb") as f:
-        return f.read(), {n: int(a, 16) for a, _, n in (line.split() for line in names.splitlines())}
+        code = f.read()
+    lines = [line.split() for line in names.splitlines()]
+    return code, {name: int(address, 16) for address, _, name in lines}
 
 
 class Machine:
@@ -94,7 +96,8 @@ class Machine:
         with open(self.path, "wb") as f:
             f.write(image)
         place = f"unix:{self.where}" if isinstance(self.where, str) else "%s:%d" % self.where
-        command = [DOBLE, "run", "-e", self.engine, "-k", self.path, "-m", "64M", "--debug-exit", hex(EXIT_PORT),
+        command = [DOBLE, "run", "-e", self.engine, "-k", self.path, "-m", "64M",
+                   "--debug-exit", hex(EXIT_PORT),
                    "--serial", "none", "--gdb", place, *args]
         self.process = subprocess.Popen(command + (["--gdb-wait"] if wait else []),
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -367,7 +370,9 @@ def second_client():
     with debugged() as (m, c):
         for _ in range(3):
             with m.client() as other:
-                check("another debugger" in other.ask("qSupported"), "it was not refused")
+                other.raw(frame(b"qSupported"))
+                check(other.read_byte() == b"+", "its packet was not acknowledged")
+                check(b"another debugger" in other.answer(), "it was not refused")
                 check(other.socket.recv(100) == b"", "its connection is still open")
         silent = [m.client() for _ in range(5)]
         check(c.resume("s").startswith("T05"), "the first one is disturbed")
@@ -395,7 +400,8 @@ def hostile_packets():
                     "qXfer:features:read:target.xml:ffffffff,10", "qRcmd,", "qRcmd,0", "qRcmd,zz",
                     "qRcmd," + "41" * 2000, "H", "Hx1", "Hg2", "T5", "qThreadExtraInfo,9", "b", "i",
                     "R00", "t", "A", "qCRC:0,ffffffffffffffff", "qSearch:memory:0;1;a", "\0", "}",
-                    "qSupported" + ";a" * 5000, "QStartNoAckMode1", "qfThreadInfo2", "Qx", "vMustReplyEmpty"]:
+                    "qSupported" + ";a" * 5000, "QStartNoAckMode1", "qfThreadInfo2", "Qx",
+                    "vMustReplyEmpty"]:
             c.raw(frame(bad.encode()))
             answer = c.answer()
             while answer.startswith(b"O") and answer != b"OK":
@@ -482,8 +488,9 @@ def monitor_commands():
         check("ns16550" in c.monitor("device"), "not all devices")
         check("no device" in c.monitor("device nothing"), "some device")
         check("rax" in c.monitor("registers") and "cr3" in c.monitor("registers"), "no registers")
-        for bad in ["", "what", "translate", "translate x", "translate -1", "translate 99999999999999999999",
-                    "pages zz", "gdt 1", "step-interrupts maybe", "%n%s", "x" * 500, "device " + "*[a" * 60]:
+        for bad in ["", "what", "translate", "translate x", "translate -1", "gdt 1",
+                    "translate 99999999999999999999", "pages zz", "step-interrupts maybe",
+                    "%n%s", "x" * 500, "device " + "*[a" * 60]:
             check(c.monitor(bad), f"{bad[:20]!r} is answered with nothing")
 
 
@@ -570,7 +577,8 @@ def debian(*args, append=""):
     """The built-in guest, waiting; gives the folder (with its socket, "gdb") and the process."""
     with tempfile.TemporaryDirectory() as folder:
         output = open(os.path.join(folder, "output"), "wb")
-        process = subprocess.Popen([DOBLE, "run", "-e", Machine.engine, "--gdb", f"unix:{folder}/gdb", "--gdb-wait",
+        process = subprocess.Popen([DOBLE, "run", "-e", Machine.engine, "--gdb-wait",
+                                    "--gdb", f"unix:{folder}/gdb",
                                     "--append", "console=ttyS0 nokaslr " + append, *args],
                                    stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         try:
@@ -620,11 +628,13 @@ detach
 """, symbols)
         for words in [r"cr0 +0x80\w+ +\[ PE", r"Breakpoint 1, 0x\w+ in start_kernel \(\)",
                       r"Breakpoint 2, 0x\w+ in vfs_write \(\)",
-                      r"#1 .*\bksys_write \(\)\n#2 .*\bdo_syscall_64 \(\)", r"=> 0x\w+ <vfs_write\+\d",
+                      r"#1 .*\bksys_write \(\)\n#2 .*\bdo_syscall_64 \(\)",
+                      r"=> 0x\w+ <vfs_write\+\d",
                       r"Old value = (\d+)\nNew value = (\d+)",
                       r"#\d+ .*tick_\w+", r"-> physical 0x\w+, 2 MiB page", r"\bdetached\]"]:
             check(re.search(words, text), f"no {words!r} in:\n{text}")
-        values = [(int(a), int(b)) for a, b in re.findall(r"Old value = (\d+)\nNew value = (\d+)", text)]
+        pairs = re.findall(r"Old value = (\d+)\nNew value = (\d+)", text)
+        values = [(int(old), int(new)) for old, new in pairs]
         check(len(values) == 2 and all(b > a for a, b in values) and values[0][1] == values[1][0],
               f"jiffies: {values}")
         check(process.wait(120) == 0 and "the guest works" in output_of(folder),
@@ -691,7 +701,8 @@ delete
 monitor translate $sp
 continue
 """, program)
-            for words in [r"Breakpoint 1, .*main \(\)", r"\$1 = 3", r"\$2 = 3", r"Breakpoint 2, twice \(n=1\)",
+            for words in [r"Breakpoint 1, .*main \(\)", r"\$1 = 3", r"\$2 = 3",
+                          r"Breakpoint 2, twice \(n=1\)",
                           r"#1 .* in main \(\) at", r"\$3 = 1", r"Old value = 1\nNew value = 3",
                           r"Old value = 3\nNew value = 6", r"\$4 = 6", r"exited normally"]:
                 check(re.search(words, text), f"no {words!r} in:\n{text}")
