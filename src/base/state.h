@@ -21,7 +21,7 @@ struct field {
     bool is_bool;    /* only 0 and 1 may be loaded */
 };
 
-#define FIELD_IS_BOOL(element) _Generic((element), bool: true, default: false)
+#define FIELD_IS_BOOL(element) _Generic((element), bool : true, default : false)
 
 /* A scalar member, an array member, and raw bytes (any member, saved as bytes). */
 #define FIELD(type, member)                                                                        \
@@ -45,7 +45,7 @@ struct state_desc {
     uint32_t version;
     const struct field *fields;
     uint32_t field_count;
-    void (*before_save)(void *object);           /* may be NULL: bring fields up to date */
+    void (*before_save)(void *object);            /* may be NULL: bring fields up to date */
     int (*loaded)(void *object, struct err *err); /* may be NULL: check and recompute */
 };
 
@@ -66,8 +66,8 @@ int state_save(struct state_list *list, uint8_t **data, size_t *size, struct err
 /* Loads what state_save() made. On an error nothing that was loaded may be used any more. */
 int state_load(struct state_list *list, const uint8_t *data, size_t size, struct err *err);
 
-/* Calls fn for each object whose name ("i8259", "i8259.0") matches the shell pattern, with its fields
- * brought up to date. It is given the long name. */
+/* Calls fn for each object whose name ("i8259", "i8259.0") matches the shell pattern, with its
+ * fields brought up to date. It is given the long name. */
 void state_for_each(struct state_list *list, const char *pattern,
                     void (*fn)(void *opaque, const char *name, const struct state_desc *desc,
                                const void *object),

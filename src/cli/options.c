@@ -110,8 +110,9 @@ static int take_memory(struct options *o, const char *value, struct err *err)
 static int take_engine(struct options *o, const char *value, struct err *err)
 {
     if (strcmp(value, "kvm") == 0)
-        return err_set(err, -EINVAL, "--engine: this build has no engine '%s', only 'interpret' "
-                                     "and 'translate'",
+        return err_set(err, -EINVAL,
+                       "--engine: this build has no engine '%s', only 'interpret' "
+                       "and 'translate'",
                        value);
     if (strcmp(value, "auto") != 0 && !engine_find(value))
         return bad_value(err, "engine", value, "an engine: auto, interpret or translate");
@@ -224,9 +225,10 @@ static int timeline_setting(struct timeline_config *c, const char *word, struct 
         ok = false;
     if (ok)
         return 0;
-    return bad_value(err, "trace-timeline", word,
-                     "from=SECONDS, to=SECONDS, shortest=SECONDS or limit=SIZE (64K or more), which "
-                     "may follow the file's name after commas");
+    return bad_value(
+        err, "trace-timeline", word,
+        "from=SECONDS, to=SECONDS, shortest=SECONDS or limit=SIZE (64K or more), which "
+        "may follow the file's name after commas");
 }
 
 /* FILE[,from=SECONDS][,to=SECONDS][,shortest=SECONDS][,limit=SIZE] */

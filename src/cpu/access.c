@@ -182,8 +182,7 @@ static void apic_write(struct cpu *cpu, gpa_t gpa, uint64_t v, unsigned size)
 static uint64_t mmio_read(struct cpu *cpu, gpa_t gpa, unsigned size)
 {
     cpu->stats.mmio++;
-    return is_apic_page(cpu, gpa) ? apic_read(cpu, gpa, size)
-                                  : bus_mmio_read(cpu->bus, gpa, size);
+    return is_apic_page(cpu, gpa) ? apic_read(cpu, gpa, size) : bus_mmio_read(cpu->bus, gpa, size);
 }
 
 static void mmio_write(struct cpu *cpu, gpa_t gpa, uint64_t v, unsigned size)

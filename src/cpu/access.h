@@ -14,7 +14,7 @@ enum access {
     ACCESS_WRITE = 1,
     ACCESS_FETCH = 2,
     ACCESS_SYSTEM = 4,             /* implicit supervisor access */
-    ACCESS_ANY_ALIGNMENT = 16, /* an access that never gives #AC */
+    ACCESS_ANY_ALIGNMENT = 16,     /* an access that never gives #AC */
     ACCESS_RMW = 8 | ACCESS_WRITE, /* will read, then write: page faults say W */
 };
 

@@ -5,10 +5,10 @@
  * Names are those of the Intel SDM, vol. 1 ch. 3 and vol. 3 ch. 2.
  *
  * How an instruction that needs C code is executed ("helper"): the engine sets cpu->rip to the next
- * instruction, and calls `bool helper(struct cpu *, const struct insn *)`. The helper does all checks
- * before it changes anything. True: the instruction is complete (the helper may have changed rip:
- * a branch). False: it raised an exception with cpu_raise_*() and changed nothing; the engine puts
- * rip back on the instruction and delivers the exception. */
+ * instruction, and calls `bool helper(struct cpu *, const struct insn *)`. The helper does all
+ * checks before it changes anything. True: the instruction is complete (the helper may have changed
+ * rip: a branch). False: it raised an exception with cpu_raise_*() and changed nothing; the engine
+ * puts rip back on the instruction and delivers the exception. */
 #ifndef DOBLE_CPU_CPU_H
 #define DOBLE_CPU_CPU_H
 
@@ -20,7 +20,22 @@
 #include <stdatomic.h>
 
 enum gpr {
-    RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15,
+    RAX,
+    RCX,
+    RDX,
+    RBX,
+    RSP,
+    RBP,
+    RSI,
+    RDI,
+    R8,
+    R9,
+    R10,
+    R11,
+    R12,
+    R13,
+    R14,
+    R15,
     REG_NONE, /* reads as zero: an absent base or index */
     REG_IP,
     GPR_COUNT
@@ -48,8 +63,9 @@ enum seg { ES, CS, SS, DS, FS, GS, SEG_COUNT };
 #define FLAG_VIP (1u << 20)
 #define FLAG_ID (1u << 21)
 #define FLAGS_STATUS (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
-#define FLAGS_ALL (FLAGS_STATUS | FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_RF |        \
-                   FLAG_VM | FLAG_AC | FLAG_VIF | FLAG_VIP | FLAG_ID)
+#define FLAGS_ALL                                                                                  \
+    (FLAGS_STATUS | FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_RF | FLAG_VM |        \
+     FLAG_AC | FLAG_VIF | FLAG_VIP | FLAG_ID)
 
 #define CR0_PE (1u << 0)
 #define CR0_MP (1u << 1)
@@ -94,8 +110,24 @@ enum seg { ES, CS, SS, DS, FS, GS, SEG_COUNT };
 
 /* Exception vectors (SDM vol. 3, 6.3.1). */
 enum vector {
-    EXC_DE, EXC_DB, EXC_NMI, EXC_BP, EXC_OF, EXC_BR, EXC_UD, EXC_NM, EXC_DF,
-    EXC_TS = 10, EXC_NP, EXC_SS, EXC_GP, EXC_PF, EXC_MF = 16, EXC_AC, EXC_MC, EXC_XM
+    EXC_DE,
+    EXC_DB,
+    EXC_NMI,
+    EXC_BP,
+    EXC_OF,
+    EXC_BR,
+    EXC_UD,
+    EXC_NM,
+    EXC_DF,
+    EXC_TS = 10,
+    EXC_NP,
+    EXC_SS,
+    EXC_GP,
+    EXC_PF,
+    EXC_MF = 16,
+    EXC_AC,
+    EXC_MC,
+    EXC_XM
 };
 
 /* A segment register or a system segment with its hidden part. `attr` is bits 40..55 of the
@@ -109,7 +141,7 @@ struct segment {
 };
 #define SEG_TYPE 0x000fu
 #define SEG_ACCESSED 0x0001u
-#define SEG_WRITABLE 0x0002u /* data; for code: readable */
+#define SEG_WRITABLE 0x0002u    /* data; for code: readable */
 #define SEG_EXPAND_DOWN 0x0004u /* data; for code: conforming */
 #define SEG_CODE 0x0008u
 #define SEG_S 0x0010u
@@ -136,21 +168,21 @@ union vec { /* a vector register: XMM is the low half of YMM */
 /* What a run of cpu_mode tells an engine about decoding and address checks. Derived: recomputed by
  * cpu_update_mode() whenever CR0, CR4, EFER, RFLAGS.VM, CS, SS or CPL change. */
 enum cpu_mode_bits {
-    MODE_CODE16 = 0,       /* bits 1:0: default operand and address size of code */
+    MODE_CODE16 = 0, /* bits 1:0: default operand and address size of code */
     MODE_CODE32 = 1,
     MODE_CODE64 = 2,
     MODE_CODE_MASK = 3,
-    MODE_SS32 = 1 << 2,    /* stack pointer width when not CODE64: 32 bits (else 16) */
-    MODE_LONG = 1 << 3,    /* EFER.LMA: long mode (64-bit or compatibility) */
+    MODE_SS32 = 1 << 2,      /* stack pointer width when not CODE64: 32 bits (else 16) */
+    MODE_LONG = 1 << 3,      /* EFER.LMA: long mode (64-bit or compatibility) */
     MODE_PROTECTED = 1 << 4, /* CR0.PE and not VM86 */
     MODE_VM86 = 1 << 5,
-    MODE_USER = 1 << 6,    /* CPL 3 */
-    MODE_FLAT = 1 << 7,    /* CS, DS, ES, SS: base 0, limit 4 GiB, readable and writable (or CODE64) */
-    MODE_NO_FPU = 1 << 8,  /* CR0.EM or CR0.TS: x87 gives #NM */
-    MODE_NO_SSE = 1 << 9,  /* CR0.EM or !CR4.OSFXSR: #UD */
-    MODE_SSE_NM = 1 << 10, /* CR0.TS: SSE, MMX and AVX give #NM */
-    MODE_AVX = 1 << 11,    /* CR4.OSXSAVE and XCR0 says SSE|AVX, and protected mode */
-    MODE_FPU_EM = 1 << 12, /* CR0.EM: MMX gives #UD */
+    MODE_USER = 1 << 6, /* CPL 3 */
+    MODE_FLAT = 1 << 7, /* CS, DS, ES, SS: base 0, limit 4 GiB, readable and writable (or CODE64) */
+    MODE_NO_FPU = 1 << 8,   /* CR0.EM or CR0.TS: x87 gives #NM */
+    MODE_NO_SSE = 1 << 9,   /* CR0.EM or !CR4.OSFXSR: #UD */
+    MODE_SSE_NM = 1 << 10,  /* CR0.TS: SSE, MMX and AVX give #NM */
+    MODE_AVX = 1 << 11,     /* CR4.OSXSAVE and XCR0 says SSE|AVX, and protected mode */
+    MODE_FPU_EM = 1 << 12,  /* CR0.EM: MMX gives #UD */
     MODE_WAIT_NM = 1 << 13, /* CR0.MP and CR0.TS: WAIT gives #NM */
     MODE_CPL0 = 1 << 14,
     MODE_TSC = 1 << 15, /* RDTSC is allowed */
@@ -158,13 +190,13 @@ enum cpu_mode_bits {
 
 /* Events that make the vCPU leave its stride; bits of cpu->attention, set from any thread. */
 enum cpu_attention {
-    ATTN_INTR = 1 << 0,  /* the interrupt controller has a deliverable interrupt (level) */
+    ATTN_INTR = 1 << 0, /* the interrupt controller has a deliverable interrupt (level) */
     ATTN_NMI = 1 << 1,
     ATTN_SMI = 1 << 2,
     ATTN_INIT = 1 << 3,
-    ATTN_STOP = 1 << 4,  /* return from cpu_run() with EXIT_STOPPED */
-    ATTN_TIMER = 1 << 5, /* virtual time: timers changed, look at the next deadline */
-    ATTN_CODE = 1 << 6,  /* code was changed: leave the current block */
+    ATTN_STOP = 1 << 4,   /* return from cpu_run() with EXIT_STOPPED */
+    ATTN_TIMER = 1 << 5,  /* virtual time: timers changed, look at the next deadline */
+    ATTN_CODE = 1 << 6,   /* code was changed: leave the current block */
     ATTN_SHADOW = 1 << 7, /* an interrupt shadow, TF or debug state must be looked at */
     ATTN_DEBUG = 1 << 8,  /* a debugger has breakpoints, steps or stops: see debug.h */
 };
@@ -177,8 +209,8 @@ struct exception {
     bool pending;
     bool has_error;
     uint32_t error;
-    uint64_t cr2;    /* #PF only */
-    uint64_t dr6;    /* #DB only: bits to set in DR6 */
+    uint64_t cr2; /* #PF only */
+    uint64_t dr6; /* #DB only: bits to set in DR6 */
 };
 
 /* How the CPU reaches its local APIC; filled in by the board. Called with the bus lock held. */
@@ -217,10 +249,10 @@ struct cpu_native {
      * a page at no canonical address. */
     uint64_t stack_tag;
     uintptr_t stack_addend;
-    uint64_t tsc_offset;      /* guest's TSC - host's */
-    uint64_t target;         /* where the code goes on: host address, or RIP of a call */
-    void *link;              /* exit that can be linked, or NULL */
-    bool resumed;            /* the interpreted instruction came to its end in the block */
+    uint64_t tsc_offset; /* guest's TSC - host's */
+    uint64_t target;     /* where the code goes on: host address, or RIP of a call */
+    void *link;          /* exit that can be linked, or NULL */
+    bool resumed;        /* the interpreted instruction came to its end in the block */
 };
 
 struct cpu_model; /* cpuid.h */
@@ -271,7 +303,7 @@ struct cpu {
     uint64_t pat, misc_enable, spec_ctrl, debugctl, mcg_status;
     uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_base[8], mtrr_mask[8];
     uint64_t smbase;
-    uint64_t hwcr; /* AMD: C001_0015h */
+    uint64_t hwcr;      /* AMD: C001_0015h */
     uint64_t rng_state; /* virtual time: what RDRAND and RDSEED go on from */
 
     /* --- between instructions --- */
@@ -280,10 +312,10 @@ struct cpu {
     bool shadow_ss;        /* ...and by MOV/POP SS: no #DB either */
     bool nmi_blocked;
     uint64_t pending_db; /* DR6 bits of data and I/O breakpoints hit by the running instruction */
-    uint32_t activity; /* enum cpu_activity */
+    uint32_t activity;   /* enum cpu_activity */
     bool in_smm;
-    uint64_t pdpte[4]; /* PAE paging: loaded with CR3 */
-    uint64_t monitor_gpa; /* MONITOR's address, or UINT64_MAX */
+    uint64_t pdpte[4];     /* PAE paging: loaded with CR3 */
+    uint64_t monitor_gpa;  /* MONITOR's address, or UINT64_MAX */
     uint32_t saved_events; /* NMI, SMI and INIT of `attention`, while the state is saved */
 
     /* --- how it is connected; not state --- */
@@ -295,14 +327,15 @@ struct cpu {
     const struct cpu_model *model;
     struct tlb *tlb;
     struct cpu_debug *debug; /* debug.h; NULL: no debugger */
-    void *engine; /* the engine's own data for this vCPU */
+    void *engine;            /* the engine's own data for this vCPU */
     /* an instruction that only ends when an interrupt is pending waits here (HLT) */
     void (*wake)(void *opaque); /* called by cpu_signal(), any thread */
     void *wake_opaque;
     unsigned index; /* number of the vCPU, also its initial APIC ID */
     struct cpu_stats stats;
 
-    /* Instructions executed. The engine brings it up to date before a helper or device can see it. */
+    /* Instructions executed. The engine brings it up to date before a helper or device can see it.
+     */
     uint64_t icount;
     uint64_t idle_ns; /* virtual time: nanoseconds skipped while halted; time = icount + idle_ns */
     uint64_t icount_limit; /* virtual time: run() returns EXIT_DEADLINE here; else UINT64_MAX */
@@ -370,7 +403,7 @@ static inline void cpu_unsignal(struct cpu *cpu, uint32_t bits)
 
 /* --- raising exceptions: record it and return false --- */
 
-bool cpu_raise(struct cpu *cpu, enum vector vector);                      /* no error code */
+bool cpu_raise(struct cpu *cpu, enum vector vector);                       /* no error code */
 bool cpu_raise_error(struct cpu *cpu, enum vector vector, uint32_t error); /* with error code */
 bool cpu_raise_pf(struct cpu *cpu, gva_t address, uint32_t error);
 bool cpu_raise_db(struct cpu *cpu, uint64_t dr6_bits);

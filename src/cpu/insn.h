@@ -12,15 +12,15 @@ typedef bool helper_fn(struct cpu *cpu, const struct insn *in);
 typedef void exec_fn(struct cpu *cpu, const struct insn *in);
 
 enum insn_flag {
-    INSN_MEM = 1 << 0,     /* ModRM (or moffs) operand is memory: base, index, scale, disp, seg */
+    INSN_MEM = 1 << 0, /* ModRM (or moffs) operand is memory: base, index, scale, disp, seg */
     INSN_LOCK = 1 << 1,
-    INSN_REP = 1 << 2,     /* F3 */
-    INSN_REPNE = 1 << 3,   /* F2 */
+    INSN_REP = 1 << 2,      /* F3 */
+    INSN_REPNE = 1 << 3,    /* F2 */
     INSN_HIGH_REG = 1 << 4, /* byte register `reg` is AH..DH (reg holds RAX..RBX) */
     INSN_HIGH_RM = 1 << 5,  /* byte register `rm` is AH..DH */
     INSN_REX_W = 1 << 6,
-    INSN_VEX_L = 1 << 7,   /* 256 bits */
-    INSN_MXCSR = 1 << 9,   /* helper: reads or writes cpu->mxcsr */
+    INSN_VEX_L = 1 << 7,    /* 256 bits */
+    INSN_MXCSR = 1 << 9,    /* helper: reads or writes cpu->mxcsr */
     INSN_ALIGNED = 1 << 10, /* a memory operand that isn't aligned to its size gives #GP(0)... */
     INSN_ALIGNED_SSE = 1 << 11, /* ...unless MXCSR.MM is set */
     INSN_FROM_BLOCK = 1 << 8, /* engine: a branch whose `imm` counts from the start of the block */
@@ -32,24 +32,24 @@ struct insn {
         helper_fn *helper; /* C semantics, if it is a helper */
         const void *thunk; /* native code, if it is a copy */
     };
-    int64_t disp;  /* displacement, sign-extended; for RIP-relative from the start of the block */
-    int64_t imm;   /* first immediate, sign- or zero-extended as the manual says; branch: relative */
-    uint16_t imm2; /* second immediate (ENTER's level, far pointer's selector) */
+    int64_t disp; /* displacement, sign-extended; for RIP-relative from the start of the block */
+    int64_t imm;  /* first immediate, sign- or zero-extended as the manual says; branch: relative */
+    uint16_t imm2;     /* second immediate (ENTER's level, far pointer's selector) */
     uint16_t mnemonic; /* ZydisMnemonic */
-    uint16_t end;  /* offset of the next instruction from the start of the block */
-    uint16_t flags; /* enum insn_flag */
+    uint16_t end;      /* offset of the next instruction from the start of the block */
+    uint16_t flags;    /* enum insn_flag */
     uint8_t len;
     uint8_t index_in_block;
-    uint8_t osize;  /* operand size in bytes: 1, 2, 4, 8 (integer forms), else 0 */
-    uint8_t asize;  /* address size in bytes: 2, 4, 8 */
-    uint8_t seg;    /* segment of the memory operand (with overrides), or for strings of RSI's */
+    uint8_t osize; /* operand size in bytes: 1, 2, 4, 8 (integer forms), else 0 */
+    uint8_t asize; /* address size in bytes: 2, 4, 8 */
+    uint8_t seg;   /* segment of the memory operand (with overrides), or for strings of RSI's */
     uint8_t base, index, scale; /* registers (REG_NONE, REG_IP); scale as a shift 0..3 */
-    uint8_t reg;    /* ModRM.reg with REX.R (or the register in the opcode byte: PUSH r, XCHG..) */
-    uint8_t rm;     /* ModRM.rm with REX.B when it is a register */
-    uint8_t vvvv;   /* VEX.vvvv register */
+    uint8_t reg;  /* ModRM.reg with REX.R (or the register in the opcode byte: PUSH r, XCHG..) */
+    uint8_t rm;   /* ModRM.rm with REX.B when it is a register */
+    uint8_t vvvv; /* VEX.vvvv register */
     uint8_t mem_size; /* bytes of the memory operand (0: none or variable) */
-    uint8_t modrm;  /* the raw byte; opcode extensions are in it */
-    uint8_t opcode; /* last opcode byte */
+    uint8_t modrm;    /* the raw byte; opcode extensions are in it */
+    uint8_t opcode;   /* last opcode byte */
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct insn) == 64, "native code steps from one instruction to the next");
 
@@ -85,7 +85,8 @@ static inline void gpr_write(struct cpu *cpu, unsigned reg, unsigned size, bool 
 
     switch (size) {
     case 1:
-        *r = high ? (*r & ~UINT64_C(0xff00)) | (v & 0xff) << 8 : (*r & ~UINT64_C(0xff)) | (v & 0xff);
+        *r =
+            high ? (*r & ~UINT64_C(0xff00)) | (v & 0xff) << 8 : (*r & ~UINT64_C(0xff)) | (v & 0xff);
         break;
     case 2: *r = (*r & ~UINT64_C(0xffff)) | (v & 0xffff); break;
     case 4: *r = (uint32_t)v; break;

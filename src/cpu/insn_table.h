@@ -19,14 +19,14 @@ enum insn_class {
 };
 
 enum row_flag {
-    ROW_ENDS_BLOCK = 1 << 0,   /* may change rip, the mode, or what interrupts can be taken */
-    ROW_SIZE_OP0 = 1 << 1,     /* in->osize is the size of the first visible operand... */
-    ROW_SIZE_OP1 = 1 << 2,     /* ...or of the second; otherwise the operand-size attribute */
-    ROW_X87_CONTROL = 1 << 3,  /* x87 instruction that leaves FIP, FDP and FOP alone */
-    ROW_AVX = 1 << 4,          /* needs AVX enabled although no operand says so */
-    ROW_MMX = 1 << 5,          /* needs MMX enabled although no operand says so */
-    ROW_PROTECTED = 1 << 6, /* #UD outside protected mode */
-    ROW_MXCSR = 1 << 7,     /* a helper that reads or writes cpu->mxcsr */
+    ROW_ENDS_BLOCK = 1 << 0,  /* may change rip, the mode, or what interrupts can be taken */
+    ROW_SIZE_OP0 = 1 << 1,    /* in->osize is the size of the first visible operand... */
+    ROW_SIZE_OP1 = 1 << 2,    /* ...or of the second; otherwise the operand-size attribute */
+    ROW_X87_CONTROL = 1 << 3, /* x87 instruction that leaves FIP, FDP and FOP alone */
+    ROW_AVX = 1 << 4,         /* needs AVX enabled although no operand says so */
+    ROW_MMX = 1 << 5,         /* needs MMX enabled although no operand says so */
+    ROW_PROTECTED = 1 << 6,   /* #UD outside protected mode */
+    ROW_MXCSR = 1 << 7,       /* a helper that reads or writes cpu->mxcsr */
 };
 
 struct insn_row {

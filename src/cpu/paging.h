@@ -8,9 +8,9 @@
 #include "cpu/access.h"
 
 struct translation {
-    gpa_t gpa;        /* of the address asked for */
+    gpa_t gpa;          /* of the address asked for */
     uint64_t page_size; /* of the mapping: 4 KiB, 2 MiB, 4 MiB, 1 GiB; paging off: 4 KiB */
-    bool writable;    /* a write by this privilege would be allowed now (dirty already set) */
+    bool writable;      /* a write by this privilege would be allowed now (dirty already set) */
     bool global;
 };
 

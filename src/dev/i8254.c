@@ -425,8 +425,8 @@ static bool counter_makes_sense(const struct i8254_counter *c)
            c->count >= 1 && c->count <= 65536 && c->reload >= 1 && c->reload <= 65536;
 }
 
-/* The level of the line is the state of who is at its other end, and must not change: it would be an
- * edge that never was. */
+/* The level of the line is the state of who is at its other end, and must not change: it would be
+ * an edge that never was. */
 static int loaded(void *object, struct err *err)
 {
     struct i8254 *pit = object;

@@ -407,8 +407,8 @@ static int boot(struct vm *vm, struct err *err)
             err, -ENOENT,
             "the guest wants to start again, but a restored machine has no kernel to start "
             "again; give it with --kernel");
-    return pc_boot_kernel(
-        &vm->pc, &(struct pc_kernel){c->kernel, c->initrd, c->append, c->protocol}, err);
+    return pc_boot_kernel(&vm->pc,
+                          &(struct pc_kernel){c->kernel, c->initrd, c->append, c->protocol}, err);
 }
 
 /* The guest pressed its own reset button: everything starts from the beginning. */

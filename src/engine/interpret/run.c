@@ -37,15 +37,15 @@ static bool must_step(const struct cpu *cpu)
     return (cpu->rflags & (FLAG_TF | FLAG_RF)) || cpu->interrupt_shadow || cpu->pending_db;
 }
 
-/* The shadow of STI and MOV SS, and RF, last for one instruction. They can go before it when nothing
- * could tell: no event waits, nothing is debugged, and events are not looked at again before the
- * instruction is done. */
+/* The shadow of STI and MOV SS, and RF, last for one instruction. They can go before it when
+ * nothing could tell: no event waits, nothing is debugged, and events are not looked at again
+ * before the instruction is done. */
 static void end_shadow(struct cpu *cpu, uint32_t attention)
 {
     const uint32_t events = ATTN_INTR | ATTN_NMI | ATTN_SMI | ATTN_INIT;
 
-    if ((attention & events) || (cpu->rflags & FLAG_TF) || cpu->pending_db ||
-        (cpu->dr[7] & 0xff) || cpu->debug)
+    if ((attention & events) || (cpu->rflags & FLAG_TF) || cpu->pending_db || (cpu->dr[7] & 0xff) ||
+        cpu->debug)
         return;
     cpu->interrupt_shadow = cpu->shadow_ss = false;
     cpu->rflags &= ~(uint64_t)FLAG_RF;
@@ -67,8 +67,8 @@ static void trap_after(struct cpu *cpu, bool single_step, bool ss_shadow)
     cpu_deliver_exception(cpu);
 }
 
-/* A software interrupt that was taken has cleared TF, and so has SYSCALL if FMASK says so: what they
- * enter begins without a trap. */
+/* A software interrupt that was taken has cleared TF, and so has SYSCALL if FMASK says so: what
+ * they enter begins without a trap. */
 static bool entered_handler(const struct cpu *cpu, const struct insn *in)
 {
     switch (in->mnemonic) {

@@ -80,7 +80,8 @@ struct jump_cache *translate_jumps(struct cpu *cpu)
 
 static struct jump_slot *jump_slot(const struct jump_cache *jumps, uint64_t rip)
 {
-    return (struct jump_slot *)&jumps->slots[rip >> JUMP_CACHE_SHIFT & ((1u << JUMP_CACHE_BITS) - 1)];
+    return (struct jump_slot *)&jumps
+        ->slots[rip >> JUMP_CACHE_SHIFT & ((1u << JUMP_CACHE_BITS) - 1)];
 }
 
 const uint8_t *translate_jump_find(const struct jump_cache *jumps, uint64_t rip)
@@ -266,8 +267,7 @@ int translate_cache_init(struct cpu *cpu, struct translator *t, struct err *err)
     t->faults = map_pages(sizeof(*t->faults) * MAX_FAULTS);
     t->data_stores = map_pages(1u << PAGE_HASH_BITS);
     t->jumps = map_pages(sizeof(*t->jumps) * TLB_SPACES * 2);
-    if (!t->meta || !t->hash || !t->pages || !t->faults || !t->jumps ||
-        !t->data_stores)
+    if (!t->meta || !t->hash || !t->pages || !t->faults || !t->jumps || !t->data_stores)
         return err_set(err, -ENOMEM, "not enough memory for the translator's tables");
     translate_emit_stubs(t);
     memory_set_code_listener(cpu->mem, code_changed, cpu);

@@ -80,7 +80,7 @@ struct translator {
     struct fault_site *faults;
     size_t fault_count;
     struct jump_cache *jumps; /* [TLB_SPACES][2] */
-    uint8_t *data_stores;      /* by page: stores beside its code since some of it was dropped */
+    uint8_t *data_stores;     /* by page: stores beside its code since some of it was dropped */
     bool full;
     /* common code, writable addresses */
     void (*enter)(struct cpu *cpu, const uint8_t *entry);
