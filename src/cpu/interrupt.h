@@ -7,15 +7,16 @@
 #include "cpu/cpu.h"
 
 enum interrupt_kind {
-    INTERRUPT_HARDWARE, /* external, NMI */
-    INTERRUPT_EXCEPTION, /* #xx raised by an instruction */
-    INTERRUPT_SOFTWARE, /* INT n: gate DPL is checked, VM86 IOPL and VME rules apply */
+    INTERRUPT_HARDWARE,       /* external, NMI */
+    INTERRUPT_EXCEPTION,      /* #xx raised by an instruction */
+    INTERRUPT_SOFTWARE,       /* INT n: gate DPL is checked, VM86 IOPL and VME rules apply */
     INTERRUPT_SOFT_EXCEPTION, /* INT3, INTO: gate DPL is checked */
-    INTERRUPT_PRIV_SOFT, /* INT1: no DPL check */
+    INTERRUPT_PRIV_SOFT,      /* INT1: no DPL check */
 };
 
-/* Delivers one vector: pushes the frame and loads CS:RIP from the gate. The return address pushed is
- * cpu->rip. False: a fault was raised on the way (recorded in cpu->exc), nothing else changed. */
+/* Delivers one vector: pushes the frame and loads CS:RIP from the gate. The return address pushed
+ * is cpu->rip. False: a fault was raised on the way (recorded in cpu->exc), nothing else changed.
+ */
 bool cpu_interrupt(struct cpu *cpu, uint8_t vector, enum interrupt_kind kind, bool has_error,
                    uint32_t error) MUST_USE;
 
