@@ -1,9 +1,9 @@
 # Fuzzers (docs/testing-fuzz.md). They are libFuzzer programs, built by clang with AddressSanitizer and
 # UBSan in a folder of their own: $(BUILD)-fuzz. There are also the corpora and the finds.
 
-FUZZERS := cpu devices loaders gdb monitor state
+FUZZERS := cpu engines devices loaders gdb monitor state
 FUZZ_PROGRAMS := $(FUZZERS:%=$(BUILD)/tests/fuzz/fuzz_%)
-FUZZ_SHARED := machine guest vm_fixture
+FUZZ_SHARED := machine guest guest_input vm_fixture
 FUZZ_SHARED_OBJS := $(FUZZ_SHARED:%=$(BUILD)/tests/fuzz/%.o)
 FUZZ_LINK_monitor := $(BUILD)/tests/fuzz/wrap_files.o -Wl,--wrap=open,--wrap=rename,--wrap=unlink
 
@@ -46,7 +46,7 @@ $(FUZZERS:%=fuzz-%): fuzz-%: fuzz-build
 # A moment of each, and all that they ever found, belongs to `make test`.
 TESTS += tests/fuzz/short
 
-tests/fuzz/short: fuzz-if-possible
+check: fuzz-if-possible
 
 fuzz-if-possible:
 	@if $(FUZZ_PROBE); then $(MAKE) --no-print-directory fuzz-build; fi

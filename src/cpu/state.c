@@ -29,7 +29,10 @@
 
 /* The FXSAVE64 image: where its parts are. */
 #define FX_FCW 0
+#define FX_FOP 6 /* and FIP, FDP, MXCSR */
 #define FX_MXCSR 24
+#define FX_ST 32
+#define FX_XMM 160
 
 /* --- making and resetting --- */
 
@@ -334,11 +337,19 @@ static const struct field cpu_fields[] = {
     FIELD(struct cpu, icount),
 };
 
+/* What is not the guest's in the FXSAVE image: addresses of the host, and what the host left. */
+static void clear_fx_rest(struct cpu *cpu)
+{
+    memset(cpu->fx + FX_FOP, 0, FX_ST - FX_FOP);
+    memset(cpu->fx + FX_XMM, 0, sizeof(cpu->fx) - FX_XMM);
+}
+
 static void cpu_before_save(void *object)
 {
     struct cpu *cpu = object;
 
     cpu_x87_sync(cpu);
+    clear_fx_rest(cpu);
     cpu->saved_events = atomic_load(&cpu->attention) & EVENTS_SAVED;
 }
 

@@ -1,11 +1,8 @@
 /* fuzz_cpu.c - instruction streams in every mode, and what must hold of the CPU after each piece.
  *
- *   mode  cpl  CR0:2  CR4:2  RFLAGS:2  seed:8  entry  schedule  pokes  (address:2 value:8)...  code
- *
- * Pokes are written into the tables at 1000h-8000h and at the page tables, before the start. The
- * schedule says how many instructions run at a time, and which events come in between. */
-#include "guest.h"
-#include "input.h"
+ * The input is that of guest_input.h. The schedule says how many instructions run at a time, and
+ * which events come in between. */
+#include "guest_input.h"
 #include "machine.h"
 
 #include <stdlib.h>
@@ -13,59 +10,6 @@
 #define MAX_PIECES 8u
 
 static struct machine machine;
-
-static void poke(struct cpu *cpu, struct input *in)
-{
-    static const uint32_t places[] = {GUEST_GDT, GUEST_IDT, GUEST_TSS, GUEST_TABLES};
-    uint16_t at = input_u16(in);
-    uint64_t value = input_u64(in);
-    uint32_t place = places[at >> 14];
-    uint32_t size = place == GUEST_TABLES ? GUEST_TABLES_SIZE : 0x1000;
-
-    memcpy(memory_ram(cpu->mem, place + (at & 0x3fffu) * 8 % size, 8), &value, 8);
-}
-
-static bool make_guest(struct cpu *cpu, struct input *in)
-{
-    struct guest_choice choice = {
-        .mode = (enum guest_mode)(input_u8(in) % GUEST_MODES),
-        .cpl = input_u8(in) & 3,
-        .cr0 = input_u16(in),
-        .cr4 = input_u16(in),
-        .rflags = input_u16(in),
-        .seed = input_u64(in),
-    };
-
-    guest_make(cpu, &choice);
-    return true;
-}
-
-/* The PIC passes its interrupts on, as after a BIOS. */
-static void set_up_interrupts(struct pc *pc)
-{
-    static const uint8_t out[][2] = {{0x20, 0x11}, {0x21, 0x20}, {0x21, 4}, {0x21, 3}, {0x21, 0},
-                                     {0xa0, 0x11}, {0xa1, 0x28}, {0xa1, 2}, {0xa1, 3}, {0xa1, 0}};
-
-    bus_lock(&pc->bus);
-    lapic_set_virtual_wire(&pc->lapic);
-    bus_unlock(&pc->bus);
-    for (unsigned i = 0; i < ARRAY_SIZE(out); i++)
-        bus_pio_write(&pc->bus, out[i][0], out[i][1], 1);
-}
-
-static void send_event(struct pc *pc, unsigned which)
-{
-    static const uint32_t events[] = {0, ATTN_NMI, ATTN_SMI, ATTN_INIT};
-
-    if (which & 4) {
-        bus_lock(&pc->bus);
-        i8259_set_irq(&pc->pic, which, true);
-        i8259_set_irq(&pc->pic, which, false);
-        bus_unlock(&pc->bus);
-    } else if (events[which & 3] && (which & 3) != 3) {
-        cpu_signal(pc->cpu, events[which & 3]);
-    }
-}
 
 static bool has_ended(enum cpu_exit why)
 {
@@ -88,17 +32,8 @@ static void run(struct pc *pc, unsigned schedule)
         if (has_ended(why))
             break;
         if (i % 2)
-            send_event(pc, schedule >> 2 & 7);
+            guest_event(pc, schedule >> 2 & 7);
     }
-}
-
-/* What follows the code halts, or faults byte by byte. */
-static void put_code(struct pc *pc, struct input *in)
-{
-    size_t size = in->left < 0x2000 ? in->left : 0x2000;
-
-    memset(memory_ram(&pc->mem, GUEST_CODE, GUEST_CODE_MAX), 0xf4, GUEST_CODE_MAX);
-    input_take(in, memory_ram(&pc->mem, pc->cpu->rip, 0x2000), size);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -106,22 +41,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static uint8_t tables[GUEST_TABLES_SIZE];
     struct pc *pc = &machine.pc;
     struct input in = {data, size};
-    unsigned entry, schedule;
+    unsigned schedule;
     uint8_t *at;
     uint64_t cr3;
 
     if (!pc->cpu)
-        machine_init(&machine, GUEST_RAM);
+        machine_init(&machine, GUEST_RAM, &engine_interpret);
     machine_reset(&machine);
-    make_guest(pc->cpu, &in);
-    entry = input_u8(&in);
-    schedule = input_u8(&in);
-    for (unsigned pokes = input_u8(&in) & 7; pokes; pokes--)
-        poke(pc->cpu, &in);
-    /* near the end of a page, so that instructions cross it, or at its start */
-    pc->cpu->rip = GUEST_CODE + (entry & 0x80 ? 0x1000 - (entry & 0x3f) : 0);
-    put_code(pc, &in);
-    set_up_interrupts(pc);
+    schedule = guest_from_input(pc, &in);
     machine_check_cpu(pc->cpu);
 
     at = memory_ram(&pc->mem, GUEST_TABLES, GUEST_TABLES_SIZE);

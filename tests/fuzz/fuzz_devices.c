@@ -166,8 +166,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     unsigned save_at;
 
     if (!first.pc.cpu) {
-        machine_init(&first, MIB);
-        machine_init(&second, MIB);
+        machine_init(&first, MIB, &engine_interpret);
+        machine_init(&second, MIB, &engine_interpret);
     }
     machine_reset(&first);
     machine_reset(&second);

@@ -124,7 +124,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct gdb_control control = {on_pause, on_resume, on_end, NULL};
 
     if (!pc->cpu)
-        machine_init(&machine, GUEST_RAM);
+        machine_init(&machine, GUEST_RAM, &engine_interpret);
     make_guest(pc, input_u8(&in));
     debugged = (struct gdb_machine){pc->cpu, pc->states, &pc->lapic, &pc->ioapic};
     pauses = 0;

@@ -67,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct pc_kernel kernel = {.protocol = (enum kernel_protocol)((choice & 7) % 5)};
 
     if (!machine.pc.cpu)
-        machine_init(&machine, RAM);
+        machine_init(&machine, RAM, &engine_interpret);
     machine_load_new(&machine.pc, machine.new_state, machine.new_size);
     clear_ram(&machine.pc);
     if (choice & 0x20) {

@@ -63,7 +63,7 @@ static void on_serial_ready(void *opaque)
     (void)opaque;
 }
 
-void machine_init(struct machine *m, uint64_t memory)
+void machine_init(struct machine *m, uint64_t memory, const struct engine_ops *engine)
 {
     const struct pc_config config = {
         .memory = memory,
@@ -73,8 +73,9 @@ void machine_init(struct machine *m, uint64_t memory)
     };
     struct err err = {0};
 
-    if (pc_init(&m->pc, &config, &err) < 0 || engine_interpret.init(m->pc.cpu, &err) < 0)
+    if (pc_init(&m->pc, &config, &err) < 0 || engine->init(m->pc.cpu, &err) < 0)
         fuzz_fail("no machine: %s", err.text);
+    m->engine = engine;
     clock_start(&m->pc.clock);
     machine_save(&m->pc, &m->new_state, &m->new_size);
 }
@@ -82,7 +83,7 @@ void machine_init(struct machine *m, uint64_t memory)
 void machine_reset(struct machine *m)
 {
     machine_load_new(&m->pc, m->new_state, m->new_size);
-    machine_clear_ram(&m->pc, &engine_interpret);
+    machine_clear_ram(&m->pc, m->engine);
     m->reset = m->power_off = false;
     m->sent = m->sent_sum = 0;
 }

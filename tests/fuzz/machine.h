@@ -10,6 +10,7 @@
 
 struct machine {
     struct pc pc;
+    const struct engine_ops *engine;
     bool reset, power_off;   /* what the guest asked for */
     uint64_t sent, sent_sum; /* on the serial line */
     uint8_t *new_state;      /* as it was made */
@@ -22,8 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* Says what is wrong and aborts: a find. */
 _Noreturn void fuzz_fail(const char *format, ...) PRINTF_LIKE(1, 2);
 
-/* Makes a board with `memory` bytes of RAM and an interpreter. It is kept for the whole run. */
-void machine_init(struct machine *m, uint64_t memory);
+/* Makes a board with `memory` bytes of RAM. It is kept for the whole run. */
+void machine_init(struct machine *m, uint64_t memory, const struct engine_ops *engine);
 /* The board as it was made: registers, devices, time and RAM. */
 void machine_reset(struct machine *m);
 /* A board's state as it was saved when time was 0. */

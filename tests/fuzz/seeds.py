@@ -43,6 +43,11 @@ def cpu():
                 yield f"{name}-{mode}-{cpl}", head + bytes.fromhex(text)
 
 
+def engines():
+    """The same layout."""
+    return cpu()
+
+
 def devices():
     """Operations of every kind, with a copy of the board made in the middle."""
     chance = random.Random(1)
@@ -228,7 +233,7 @@ def state():
 
 def main():
     root = pathlib.Path(sys.argv[1])
-    for make in (cpu, devices, loaders, gdb, monitor, state):
+    for make in (cpu, engines, devices, loaders, gdb, monitor, state):
         folder = root / make.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in make():
