@@ -45,6 +45,9 @@ static void cf9_write(void *opaque, uint64_t offset, uint64_t value, unsigned si
         request_reset(rc);
 }
 
+const struct io_ops reset_control_cf9_ops = {
+    .read = cf9_read, .write = cf9_write, .min_size = 1, .max_size = 4};
+
 static uint64_t port92_read(void *opaque, uint64_t offset, unsigned size)
 {
     const struct reset_control *rc = opaque;
@@ -82,11 +85,9 @@ void reset_control_reset(struct reset_control *rc)
 
 void reset_control_attach(struct reset_control *rc, struct bus *bus)
 {
-    static const struct io_ops cf9 = {
-        .read = cf9_read, .write = cf9_write, .min_size = 1, .max_size = 4};
     static const struct io_ops port92 = {.read = port92_read, .write = port92_write};
 
-    bus_add_pio(bus, "reset_control", 0xcf8, 4, &cf9, rc);
+    bus_add_pio(bus, "reset_control", 0xcf8, 4, &reset_control_cf9_ops, rc);
     bus_add_pio(bus, "port92", 0x92, 1, &port92, rc);
 }
 

@@ -26,6 +26,9 @@ void reset_control_init(struct reset_control *rc, struct irq a20);
 void reset_control_reset(struct reset_control *rc);
 void reset_control_attach(struct reset_control *rc, struct bus *bus);
 
+/* The accesses that the host bridge hands on from CF8h-CFBh; opaque is the struct reset_control. */
+extern const struct io_ops reset_control_cf9_ops;
+
 extern const struct state_desc reset_control_state_desc;
 
 #endif

@@ -17,6 +17,7 @@
  *      +-- I/O ports and MMIO --> devices          8   dev/mc146818.c     70h, 71h
  *                                                  9   dev/acpi_pm.c      600h      --> power off
  *                                                  -   dev/reset_control.c (92h, CF9h --> reset)
+ *                                                  -   dev/i440fx.c       CF8h, CFCh
  *   bus/clock.c: time and timers of all            -   dev/debug_ports.c  80h, E9h, exit
  *                                                  -   dev/fw_cfg.c       510h
  *
@@ -198,6 +199,9 @@ static void add_peripherals(struct pc *pc)
     pc->reset_control.reset = request_reset;
     pc->reset_control.opaque = pc;
     reset_control_attach(&pc->reset_control, &pc->bus);
+
+    i440fx_init(&pc->host_bridge, &reset_control_cf9_ops, &pc->reset_control);
+    i440fx_attach(&pc->host_bridge, &pc->bus);
 }
 
 static void add_power_and_debug(struct pc *pc)
@@ -285,6 +289,7 @@ static int list_states(struct pc *pc, struct err *err)
     state_add(list, &i8042_state_desc, 0, &pc->kbc);
     state_add(list, &acpi_pm_state_desc, 0, &pc->pm);
     state_add(list, &reset_control_state_desc, 0, &pc->reset_control);
+    state_add(list, &i440fx_state_desc, 0, &pc->host_bridge);
     state_add(list, &debug_ports_state_desc, 0, &pc->debug_ports);
     state_add(list, &fw_cfg_state_desc, 0, &pc->fw_cfg);
     state_add(list, &board_state_desc, 0, pc);
@@ -345,6 +350,7 @@ void pc_reset(struct pc *pc)
     i8042_reset(&pc->kbc);
     acpi_pm_reset(&pc->pm);
     reset_control_reset(&pc->reset_control);
+    i440fx_reset(&pc->host_bridge);
     debug_ports_reset(&pc->debug_ports);
     fw_cfg_reset(&pc->fw_cfg);
     bus_unlock(&pc->bus);

@@ -18,6 +18,7 @@
 #include "dev/debug_ports.h"
 #include "dev/fw_cfg.h"
 #include "dev/hpet.h"
+#include "dev/i440fx.h"
 #include "dev/i8042.h"
 #include "dev/i8254.h"
 #include "dev/i8259.h"
@@ -72,6 +73,7 @@ struct pc {
     struct i8042 kbc;
     struct acpi_pm pm;
     struct reset_control reset_control;
+    struct i440fx host_bridge;
     struct debug_ports debug_ports;
     struct fw_cfg fw_cfg;
 
