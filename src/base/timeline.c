@@ -14,9 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -192,30 +190,37 @@ struct line {
     char text[LINE_BYTES];
 };
 
-static void print(struct line *line, const char *fmt, ...) PRINTF_LIKE(2, 3);
-
-static void print(struct line *line, const char *fmt, ...)
+static void add(struct line *line, const char *text)
 {
-    size_t room = sizeof line->text - line->length;
-    va_list args;
-    int n;
+    size_t room = sizeof line->text - line->length, n = strlen(text);
 
-    va_start(args, fmt);
-    n = vsnprintf(line->text + line->length, room, fmt, args);
-    va_end(args);
-    line->length += n < 0 ? 0 : (size_t)n < room ? (size_t)n : room - 1;
+    if (n > room)
+        n = room;
+    memcpy(line->text + line->length, text, n);
+    line->length += n;
+}
+
+/* In base 10 or 16, with at least so many digits. */
+static void add_number(struct line *line, uint64_t value, unsigned base, unsigned digits)
+{
+    char text[24], *p = text + sizeof text - 1;
+
+    *p = 0;
+    for (unsigned i = 0; value || i < digits; i++, value /= base)
+        *--p = "0123456789abcdef"[value % base];
+    add(line, p);
 }
 
 /* Bytes of the UTF-8 sequence at `s` (RFC 3629); 0: it is none. */
 static unsigned utf8_length(const char *s)
 {
-    unsigned char first = (unsigned char)s[0], second = (unsigned char)s[1];
-    unsigned length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+    unsigned char start = (unsigned char)s[0], second = (unsigned char)s[1];
+    unsigned length = start >= 0xf0 ? 4 : start >= 0xe0 ? 3 : 2;
 
-    if (first < 0xc2 || first > 0xf4)
+    if (start < 0xc2 || start > 0xf4)
         return 0;
-    if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ||
-        (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f))
+    if ((start == 0xe0 && second < 0xa0) || (start == 0xed && second > 0x9f) ||
+        (start == 0xf0 && second < 0x90) || (start == 0xf4 && second > 0x8f))
         return 0;
     for (unsigned i = 1; i < length; i++)
         if ((s[i] & 0xc0) != 0x80)
@@ -224,43 +229,55 @@ static unsigned utf8_length(const char *s)
 }
 
 /* A string of JSON; what isn't UTF-8 becomes the replacement character. */
-static void print_string(struct line *line, const char *s)
+static void add_string(struct line *line, const char *s)
 {
     const char *end = s + strnlen(s, NAME_BYTES);
 
-    print(line, "\"");
+    add(line, "\"");
     while (s < end) {
         unsigned char c = (unsigned char)*s;
         unsigned length = c < 0x80 ? 1 : utf8_length(s);
+        char bytes[5] = {0};
 
-        if (c < 0x20 || c == 0x7f)
-            print(line, "\\u%04x", c);
-        else if (c == '"' || c == '\\')
-            print(line, "\\%c", c);
-        else if (length)
-            print(line, "%.*s", (int)length, s);
-        else
-            print(line, "\\ufffd");
+        if (length)
+            memcpy(bytes, s, length);
+        if (c < 0x20 || c == 0x7f) {
+            add(line, "\\u");
+            add_number(line, c, 16, 4);
+        } else {
+            if (c == '"' || c == '\\')
+                add(line, "\\");
+            add(line, length ? bytes : "\\ufffd");
+        }
         s += length ? length : 1;
     }
-    print(line, "\"");
+    add(line, "\"");
 }
 
 /* Microseconds, with three digits for the nanoseconds. */
-static void print_time(struct line *line, const char *key, uint64_t ns)
+static void add_time(struct line *line, const char *key, uint64_t ns)
 {
-    print(line, ",\"%s\":%llu.%03u", key, (unsigned long long)(ns / 1000), (unsigned)(ns % 1000));
+    add(line, key);
+    add_number(line, ns / 1000, 10, 1);
+    add(line, ".");
+    add_number(line, ns % 1000, 10, 3);
 }
 
-static void print_args(struct line *line, const struct kind *kind, const uint64_t args[4])
+static void add_args(struct line *line, const struct kind *kind, const uint64_t args[4])
 {
     if (!kind->args[0].name)
         return;
-    print(line, ",\"args\":{");
-    for (unsigned i = 0; i < 4 && kind->args[i].name; i++)
-        print(line, kind->args[i].form == HEX ? "%s\"%s\":\"0x%llx\"" : "%s\"%s\":%llu",
-              i ? "," : "", kind->args[i].name, (unsigned long long)args[i]);
-    print(line, "}");
+    add(line, ",\"args\":{\"");
+    for (unsigned i = 0; i < 4 && kind->args[i].name; i++) {
+        bool hex = kind->args[i].form == HEX;
+
+        add(line, i ? ",\"" : "");
+        add(line, kind->args[i].name);
+        add(line, hex ? "\":\"0x" : "\":");
+        add_number(line, args[i], hex ? 16 : 10, 1);
+        add(line, hex ? "\"" : "");
+    }
+    add(line, "}");
 }
 
 static void format_event(const struct timeline_track *track, const struct event *e,
@@ -268,20 +285,20 @@ static void format_event(const struct timeline_track *track, const struct event 
 {
     const struct kind *kind = &kinds[e->kind];
     unsigned row = kind->row < track->rows ? kind->row : track->rows - 1;
-    uint64_t start = e->start - track->timeline->opened;
 
     line->length = 0;
-    print(line, "{\"ph\":\"%s\",\"pid\":1,\"tid\":%u", kind->form == SLICE ? "X" : "i",
-          track->first_row + row);
-    print_time(line, "ts", start);
+    add(line, kind->form == SLICE ? "{\"ph\":\"X\"" : "{\"ph\":\"i\",\"s\":\"t\"");
+    add(line, ",\"pid\":1,\"tid\":");
+    add_number(line, track->first_row + row, 10, 1);
+    add_time(line, ",\"ts\":", e->start - track->timeline->opened);
     if (kind->form == SLICE)
-        print_time(line, "dur", e->end > e->start ? e->end - e->start : 0);
-    else
-        print(line, ",\"s\":\"t\"");
-    print(line, ",\"cat\":\"%s\",\"name\":", kind->category);
-    print_string(line, e->name ? e->name : kind->name);
-    print_args(line, kind, e->args);
-    print(line, "}");
+        add_time(line, ",\"dur\":", e->end > e->start ? e->end - e->start : 0);
+    add(line, ",\"cat\":\"");
+    add(line, kind->category);
+    add(line, "\",\"name\":");
+    add_string(line, e->name ? e->name : kind->name);
+    add_args(line, kind, e->args);
+    add(line, "}");
 }
 
 /* --- the tracks --- */
@@ -291,9 +308,9 @@ static void stop_at_limit(struct timeline *t)
 {
     struct line line = {0};
 
-    print(&line, "{\"ph\":\"i\",\"pid\":1,\"tid\":1,\"s\":\"g\"");
-    print_time(&line, "ts", timeline_now() - t->opened);
-    print(&line, ",\"cat\":\"timeline\",\"name\":\"the limit of the file was reached\"}");
+    add(&line, "{\"ph\":\"i\",\"s\":\"g\",\"pid\":1,\"tid\":1");
+    add_time(&line, ",\"ts\":", timeline_now() - t->opened);
+    add(&line, ",\"cat\":\"timeline\",\"name\":\"the limit of the file was reached\"}");
     add_line(t, line.text, line.length, UINT64_MAX);
     atomic_store(&t->done, true);
 }
@@ -370,21 +387,28 @@ void timeline_flush_old(void)
         flush(track);
 }
 
+/* Something about a row, which is a thread to the format. */
+static void begin_metadata(struct line *line, unsigned row, const char *what)
+{
+    line->length = 0;
+    add(line, "{\"ph\":\"M\",\"pid\":1,\"tid\":");
+    add_number(line, row, 10, 1);
+    add(line, ",\"name\":\"");
+    add(line, what);
+}
+
 /* Names a row of the file, and says that rows are shown in the order of their numbers. */
 static void add_row(struct timeline *t, unsigned row, const char *name)
 {
-    struct line line = {0};
+    struct line line;
 
-    print(&line,
-          "{\"ph\":\"M\",\"pid\":1,\"tid\":%u,\"name\":\"thread_name\",\"args\":{\"name\":", row);
-    print_string(&line, name);
-    print(&line, "}}");
+    begin_metadata(&line, row, "thread_name\",\"args\":{\"name\":");
+    add_string(&line, name);
+    add(&line, "}}");
     add_line(t, line.text, line.length, UINT64_MAX);
-    line.length = 0;
-    print(&line,
-          "{\"ph\":\"M\",\"pid\":1,\"tid\":%u,\"name\":\"thread_sort_index\",\"args\":{"
-          "\"sort_index\":%u}}",
-          row, row);
+    begin_metadata(&line, row, "thread_sort_index\",\"args\":{\"sort_index\":");
+    add_number(&line, row, 10, 1);
+    add(&line, "}}");
     add_line(t, line.text, line.length, UINT64_MAX);
 }
 
@@ -419,13 +443,13 @@ void timeline_attach(struct timeline *t, const char *row, const char *second_row
 
 static void add_head(struct timeline *t, const char *name)
 {
-    struct line line = {0};
+    struct line line;
 
     memcpy(t->text, FIRST_LINE, sizeof FIRST_LINE - 1);
     t->used = sizeof FIRST_LINE - 1;
-    print(&line, "{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{\"name\":");
-    print_string(&line, name);
-    print(&line, "}}");
+    begin_metadata(&line, 0, "process_name\",\"args\":{\"name\":");
+    add_string(&line, name);
+    add(&line, "}}");
     add_line(t, line.text, line.length, UINT64_MAX);
     write_text(t);
 }
