@@ -337,6 +337,7 @@ struct cpu {
     /* Instructions executed. The engine brings it up to date before a helper or device can see it.
      */
     uint64_t icount;
+    bool icount_partial; /* an engine ran that doesn't count all of them; not state */
     uint64_t idle_ns; /* virtual time: nanoseconds skipped while halted; time = icount + idle_ns */
     uint64_t icount_limit; /* virtual time: run() returns EXIT_DEADLINE here; else UINT64_MAX */
 };

@@ -72,12 +72,13 @@ static void print_time(struct vm *vm, FILE *out)
     const struct cpu *cpu = vm->pc.cpu;
     double host = host_seconds(vm), processor = process_seconds();
 
-    line(out, "instructions", cpu->icount);
+    line(out, cpu->icount_partial ? "instructions interpreted" : "instructions", cpu->icount);
     fprintf(out, "%-28s %14.3f\n", "guest seconds", (double)clock_now(&vm->pc.clock) / 1e9);
     fprintf(out, "%-28s %14.3f\n", "host seconds", host);
     fprintf(out, "%-28s %14.3f\n", "processor seconds", processor);
-    fprintf(out, "%-28s %14.1f\n", "million instr. / proc. s",
-            processor > 0 ? (double)cpu->icount / processor / 1e6 : 0.0);
+    if (!cpu->icount_partial)
+        fprintf(out, "%-28s %14.1f\n", "million instr. / proc. s",
+                processor > 0 ? (double)cpu->icount / processor / 1e6 : 0.0);
 }
 
 static void print_traps(const struct cpu_stats *s, FILE *out)

@@ -220,6 +220,7 @@ static enum cpu_exit translate_run(struct cpu *cpu)
     if (must_count(cpu))
         return engine_interpret.run(cpu);
     syscall(SYS_arch_prctl, ARCH_SET_GS, cpu);
+    cpu->icount_partial = true;
     cpu->native.self = cpu;
     cpu->native.link = NULL;
     cpu->native.if_mask = ~(uint64_t)FLAG_IF;
