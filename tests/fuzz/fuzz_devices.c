@@ -84,22 +84,50 @@ static uint64_t apply(struct machine *m, const struct operation *o)
     }
 }
 
+/* Anywhere in any range of the bus, so that a device needs no mention here. */
+static uint64_t any_place(const struct io_range *ranges, unsigned count, unsigned place,
+                          struct input *in)
+{
+    const struct io_range *range = &ranges[place % count];
+    uint64_t offset = input_u16(in);
+
+    return range->base + offset % range->size;
+}
+
+static uint64_t take_port(struct input *in, uint8_t place)
+{
+    const struct bus *bus = &first.pc.bus;
+
+    if (place & 0x80)
+        return any_place(bus->pio, bus->pio_count, place, in);
+    return ports[place % ARRAY_SIZE(ports)] + (place >= ARRAY_SIZE(ports));
+}
+
+static uint64_t take_register(struct input *in, uint8_t place)
+{
+    const struct bus *bus = &first.pc.bus;
+
+    if (place & 0x80)
+        return any_place(bus->mmio, bus->mmio_count, place, in);
+    return pages[place & 3] + (uint64_t)input_u8(in) * 4 + (place >> 2 & 3);
+}
+
 static struct operation take_operation(struct input *in)
 {
     struct operation o = {.kind = input_u8(in)};
+    unsigned group = o.kind >> 5;
     uint8_t place = input_u8(in);
 
     o.size = (uint8_t)(1u << (o.kind >> 3 & 3));
-    if (o.kind >> 5 < 4)
-        o.address =
-            place < ARRAY_SIZE(ports) ? ports[place] : ports[place % ARRAY_SIZE(ports)] + 1u;
-    else if (o.kind >> 5 < 6)
-        o.address = pages[place & 3] + (uint64_t)input_u8(in) * 4 + (place >> 2 & 3);
+    if (group < 4)
+        o.address = take_port(in, place);
+    else if (group < 6)
+        o.address = take_register(in, place);
     else
         o.address = place | (o.kind & 8u) << 5;
-    if (o.kind >> 5 == 2 || o.kind >> 5 == 3)
+    if (group == 2 || group == 3)
         input_take(in, &o.value, o.size == 8 ? 4 : o.size);
-    else if (o.kind >> 5 > 4)
+    else if (group > 4)
         o.value = input_number(in);
     return o;
 }
