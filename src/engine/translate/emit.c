@@ -112,14 +112,14 @@ static void emit_link(struct block_builder *b, uint8_t *site, int64_t target)
 /* A backward jump looks whether something waits. */
 static void emit_link_poll(struct block_builder *b, const struct cold *cold)
 {
-    uint8_t *attention, *on;
+    uint8_t *waiting, *on;
 
     asm_patch(cold->site, b->a.p);
     asm_load32(&b->a, RCX, offsetof(struct cpu, attention));
-    attention = asm_unless_rcx_zero(&b->a);
+    waiting = asm_unless_rcx_zero(&b->a);
     on = asm_jump(&b->a);
+    asm_patch(waiting, b->a.p); /* the stub that comes now leaves */
     emit_link(b, on, cold->target);
-    asm_patch(attention, b->a.p - 15); /* the stub just emitted: it leaves */
 }
 
 static void emit_lookup_exit(struct block_builder *b, const struct cold *cold)
@@ -127,7 +127,7 @@ static void emit_lookup_exit(struct block_builder *b, const struct cold *cold)
     asm_patch(cold->site, b->a.p);
     asm_load(&b->a, R14, NATIVE(page_base));
     asm_lea(&b->a, cpu_is_64bit(b->cpu), R14, R14, REG_NONE, 0, (int32_t)cold->target);
-    translate_emit_lookup(b->t, &b->a, true);
+    translate_emit_lookup(b->t, &b->a);
 }
 
 /* The one place where accesses are checked: R14 = linear address. Afterwards R15 is what makes it a
@@ -626,7 +626,7 @@ static void emit_indirect(struct block_builder *b)
         asm_load(&b->a, R14, NATIVE(target));
     }
     set_resume(b, in);
-    translate_emit_lookup(b->t, &b->a, true);
+    translate_emit_lookup(b->t, &b->a);
 }
 
 static void emit_return(struct block_builder *b)
@@ -640,7 +640,7 @@ static void emit_return(struct block_builder *b)
     load_operand(b, R14);
     asm_lea(&b->a, true, R13, R13, REG_NONE, 0, 8 + (uint16_t)b->d.in.imm);
     set_resume(b, in);
-    translate_emit_lookup(b->t, &b->a, false);
+    translate_emit_lookup(b->t, &b->a);
 }
 
 static bool is_condition(const struct decoded *d)

@@ -83,12 +83,10 @@ static void emit_exit(struct assembler *a)
     emit_return(a);
 }
 
-void translate_emit_lookup(struct translator *t, struct assembler *a, bool poll)
+void translate_emit_lookup(struct translator *t, struct assembler *a)
 {
-    if (poll) {
-        asm_load32(a, RCX, offsetof(struct cpu, attention));
-        asm_patch(asm_unless_rcx_zero(a), t->stub_exit);
-    }
+    asm_load32(a, RCX, offsetof(struct cpu, attention));
+    asm_patch(asm_unless_rcx_zero(a), t->stub_exit);
     asm_pext(a, false, R15, R14, NATIVE(jump_mask));
     asm_load(a, RCX, NATIVE(jumps));
     asm_lea(a, true, R15, REG_NONE, R15, 1, 0); /* slots are 16 bytes */
@@ -161,7 +159,7 @@ void translate_emit_stubs(struct translator *t)
     t->stub_exit = a.p;
     emit_exit(&a);
     t->stub_lookup = a.p;
-    translate_emit_lookup(t, &a, true);
+    translate_emit_lookup(t, &a);
     t->stub_stack = a.p;
     emit_stack(&a);
     t->stub_interpret = a.p;

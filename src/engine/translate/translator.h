@@ -90,9 +90,9 @@ struct translator {
 
 /* --- stubs.c --- */
 void translate_emit_stubs(struct translator *t);
-/* R14 = RIP: goes on there if the jump cache knows it, else leaves; `poll`: leaves too if something
- * waits. */
-void translate_emit_lookup(struct translator *t, struct assembler *a, bool poll);
+/* R14 = RIP: goes on there if nothing waits and the jump cache knows it, else leaves. Every chain
+ * of blocks without end goes through here or through a backward link, which looks too. */
+void translate_emit_lookup(struct translator *t, struct assembler *a);
 
 /* --- emit.c --- */
 /* Translates the code at CS:RIP, `avail` bytes at `code`. NULL: not translatable here (the
