@@ -1,20 +1,18 @@
-#define _GNU_SOURCE
 #include "engine/interpret/thunk.h"
 
+#include "engine/code_memory.h"
 #include "engine/encode.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define CACHE_SIZE (1u << 20)
 #define HASH_SIZE (1u << 14)
 #define THUNK_MAX 768 /* the longest: sixteen vector registers loaded and stored (VZEROALL) */
 
 struct thunk_cache {
-    uint8_t *writable, *executable;
+    struct code_memory code;
     uint32_t used;
     uint32_t hash[HASH_SIZE]; /* offset + 1 of the first thunk; each begins with a header */
 };
@@ -212,26 +210,6 @@ static bool emit_thunk(struct code *c, struct decoded *d)
 
 /* --- the cache --- */
 
-static int map_cache(struct thunk_cache *cache, struct err *err)
-{
-    int fd = memfd_create("thunks", MFD_CLOEXEC);
-    int ret = 0;
-
-    if (fd < 0 || ftruncate(fd, CACHE_SIZE) < 0) {
-        ret = err_set(err, -errno, "cannot make the code cache: %s", strerror(errno));
-        goto out;
-    }
-    cache->writable = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    cache->executable = mmap(NULL, CACHE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-    if (cache->writable == MAP_FAILED || cache->executable == MAP_FAILED)
-        ret = err_set(err, -errno, "the host refuses an executable mapping for the code cache: %s",
-                      strerror(errno));
-out:
-    if (fd >= 0)
-        close(fd);
-    return ret;
-}
-
 struct thunk_cache *thunk_cache_new(struct err *err)
 {
     struct thunk_cache *cache = calloc(1, sizeof *cache);
@@ -240,7 +218,7 @@ struct thunk_cache *thunk_cache_new(struct err *err)
         err_set(err, -ENOMEM, "not enough memory for the code cache");
         return NULL;
     }
-    if (map_cache(cache, err) < 0) {
+    if (code_memory_init(&cache->code, "thunks", CACHE_SIZE, err) < 0) {
         thunk_cache_free(cache);
         return NULL;
     }
@@ -251,10 +229,7 @@ void thunk_cache_free(struct thunk_cache *cache)
 {
     if (!cache)
         return;
-    if (cache->writable && cache->writable != MAP_FAILED)
-        munmap(cache->writable, CACHE_SIZE);
-    if (cache->executable && cache->executable != MAP_FAILED)
-        munmap(cache->executable, CACHE_SIZE);
+    code_memory_free(&cache->code);
     free(cache);
 }
 
@@ -266,7 +241,7 @@ void thunk_cache_clear(struct thunk_cache *cache)
 
 bool thunk_contains(const struct thunk_cache *cache, uintptr_t rip)
 {
-    return rip - (uintptr_t)cache->executable < CACHE_SIZE;
+    return rip - (uintptr_t)cache->code.executable < CACHE_SIZE;
 }
 
 static uint32_t hash_code(const uint8_t *p, uint32_t n)
@@ -283,10 +258,10 @@ static const void *find(const struct thunk_cache *cache, uint32_t slot, const st
     uint32_t len = (uint32_t)(c->p - c->buf);
 
     for (uint32_t at = cache->hash[slot]; at;) {
-        const struct header *h = (const void *)(cache->writable + at - 1);
+        const struct header *h = (const void *)(cache->code.writable + at - 1);
 
         if (h->len == len && memcmp(h + 1, c->buf, len) == 0)
-            return cache->executable + at - 1 + sizeof *h;
+            return cache->code.executable + at - 1 + sizeof *h;
         at = h->next;
     }
     return NULL;
@@ -295,8 +270,8 @@ static const void *find(const struct thunk_cache *cache, uint32_t slot, const st
 static const void *enter(struct thunk_cache *cache, uint32_t slot, const struct code *c)
 {
     uint32_t len = (uint32_t)(c->p - c->buf);
-    struct header *h = (void *)(cache->writable + cache->used);
-    const void *code = cache->executable + cache->used + sizeof *h;
+    struct header *h = (void *)(cache->code.writable + cache->used);
+    const void *code = cache->code.executable + cache->used + sizeof *h;
 
     h->next = cache->hash[slot];
     h->len = len;

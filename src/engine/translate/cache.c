@@ -2,10 +2,11 @@
 #define _GNU_SOURCE
 #include "engine/translate/translator.h"
 
+#include "engine/code_memory.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #define CODE_SIZE (32u * 1024 * 1024)
 #define META_SIZE (32u * 1024 * 1024)
@@ -234,33 +235,16 @@ static void *map_pages(size_t size)
     return p == MAP_FAILED ? NULL : p;
 }
 
-static int map_code(struct translator *t, struct err *err)
-{
-    int fd = memfd_create("translations", MFD_CLOEXEC);
-    int ret = 0;
-
-    if (fd < 0 || ftruncate(fd, CODE_SIZE) < 0) {
-        ret = err_set(err, -errno, "cannot make the code cache: %s", strerror(errno));
-        goto out;
-    }
-    t->writable = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    t->executable = mmap(NULL, CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-    if (t->writable == MAP_FAILED || t->executable == MAP_FAILED)
-        ret = err_set(err, -errno, "the host refuses an executable mapping for the code cache: %s",
-                      strerror(errno));
-    t->size = CODE_SIZE;
-out:
-    if (fd >= 0)
-        close(fd);
-    return ret;
-}
-
 int translate_cache_init(struct cpu *cpu, struct translator *t, struct err *err)
 {
-    int ret = map_code(t, err);
+    struct code_memory code;
+    int ret = code_memory_init(&code, "translations", CODE_SIZE, err);
 
     if (ret)
         return ret;
+    t->writable = code.writable;
+    t->executable = code.executable;
+    t->size = code.size;
     t->meta = map_pages(META_SIZE);
     t->hash = map_pages(sizeof(*t->hash) << HASH_BITS);
     t->pages = map_pages(sizeof(*t->pages) << PAGE_HASH_BITS);
@@ -276,14 +260,13 @@ int translate_cache_init(struct cpu *cpu, struct translator *t, struct err *err)
 
 static void unmap_pages(void *p, size_t size)
 {
-    if (p && p != MAP_FAILED)
+    if (p)
         munmap(p, size);
 }
 
 void translate_cache_free(struct translator *t)
 {
-    unmap_pages(t->writable, CODE_SIZE);
-    unmap_pages(t->executable, CODE_SIZE);
+    code_memory_free(&(struct code_memory){t->writable, t->executable, CODE_SIZE});
     unmap_pages(t->meta, META_SIZE);
     unmap_pages(t->hash, sizeof(*t->hash) << HASH_BITS);
     unmap_pages(t->pages, sizeof(*t->pages) << PAGE_HASH_BITS);
