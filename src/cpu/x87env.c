@@ -369,14 +369,3 @@ bool op_fninit(struct cpu *cpu, const struct insn *in)
     initialize(cpu);
     return true;
 }
-
-bool op_fnclex(struct cpu *cpu, const struct insn *in)
-{
-    uint16_t sw;
-
-    (void)in;
-    cpu_x87_sync(cpu);
-    sw = get16(cpu->fx + FX_SW);
-    put16(cpu->fx + FX_SW, sw & 0x7f00); /* the exceptions, SF, ES and B; the C bits stay */
-    return true;
-}

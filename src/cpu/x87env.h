@@ -12,7 +12,6 @@ bool op_fldenv(struct cpu *cpu, const struct insn *in) MUST_USE;
 bool op_fnsave(struct cpu *cpu, const struct insn *in) MUST_USE;
 bool op_frstor(struct cpu *cpu, const struct insn *in) MUST_USE;
 bool op_fninit(struct cpu *cpu, const struct insn *in) MUST_USE;
-bool op_fnclex(struct cpu *cpu, const struct insn *in) MUST_USE;
 
 /* An x87 exception waits to be reported by the next waiting x87 or MMX instruction. */
 bool x87_exception_pending(const struct cpu *cpu);
