@@ -102,10 +102,11 @@ struct reg {
     {                                                                                              \
         name, "int", 4, KIND_X87, FEATURE_CORE, which                                              \
     }
+#define FIRST_8(ROW) ROW(0), ROW(1), ROW(2), ROW(3), ROW(4), ROW(5), ROW(6), ROW(7)
+#define LAST_8(ROW) ROW(8), ROW(9), ROW(10), ROW(11), ROW(12), ROW(13), ROW(14), ROW(15)
 #define FPU                                                                                        \
-    ST(0), ST(1), ST(2), ST(3), ST(4), ST(5), ST(6), ST(7), X87("fctrl", FCTRL),                   \
-        X87("fstat", FSTAT), X87("ftag", FTAG), X87("fiseg", FISEG), X87("fioff", FIOFF),          \
-        X87("foseg", FOSEG), X87("fooff", FOOFF), X87("fop", FOP)
+    FIRST_8(ST), X87("fctrl", FCTRL), X87("fstat", FSTAT), X87("ftag", FTAG), X87("fiseg", FISEG), \
+        X87("fioff", FIOFF), X87("foseg", FOSEG), X87("fooff", FOOFF), X87("fop", FOP)
 #define XMM(n)                                                                                     \
     {                                                                                              \
         "xmm" #n, "vec128", 16, KIND_XMM, FEATURE_SSE, n                                           \
@@ -173,41 +174,13 @@ static const struct reg table_64[] = {
     {"eflags", "i386_eflags", 4, KIND_FLAGS, FEATURE_CORE, 0},
     SELECTORS,
     FPU,
-    XMM(0),
-    XMM(1),
-    XMM(2),
-    XMM(3),
-    XMM(4),
-    XMM(5),
-    XMM(6),
-    XMM(7),
-    XMM(8),
-    XMM(9),
-    XMM(10),
-    XMM(11),
-    XMM(12),
-    XMM(13),
-    XMM(14),
-    XMM(15),
+    FIRST_8(XMM),
+    LAST_8(XMM),
     MXCSR,
     BASES(FEATURE_SEGMENTS),
     SYSTEMS,
-    YMM(0),
-    YMM(1),
-    YMM(2),
-    YMM(3),
-    YMM(4),
-    YMM(5),
-    YMM(6),
-    YMM(7),
-    YMM(8),
-    YMM(9),
-    YMM(10),
-    YMM(11),
-    YMM(12),
-    YMM(13),
-    YMM(14),
-    YMM(15),
+    FIRST_8(YMM),
+    LAST_8(YMM),
 };
 
 static const struct reg table_32[] = {
@@ -223,25 +196,11 @@ static const struct reg table_32[] = {
     {"eflags", "i386_eflags", 4, KIND_FLAGS, FEATURE_CORE, 0},
     SELECTORS,
     FPU,
-    XMM(0),
-    XMM(1),
-    XMM(2),
-    XMM(3),
-    XMM(4),
-    XMM(5),
-    XMM(6),
-    XMM(7),
+    FIRST_8(XMM),
     MXCSR,
     BASES(FEATURE_SYSTEM),
     SYSTEMS,
-    YMM(0),
-    YMM(1),
-    YMM(2),
-    YMM(3),
-    YMM(4),
-    YMM(5),
-    YMM(6),
-    YMM(7),
+    FIRST_8(YMM),
 };
 
 enum gdb_arch gdb_arch_of(const struct cpu *cpu)

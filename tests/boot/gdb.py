@@ -15,6 +15,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from doble import DOBLE, GUEST, Failure, check, main, one_sentence, run
+from newc import newc_archive
 from rsp import Client, frame
 from tiny import ENTRY, LOAD_ADDRESS, kernel
 
@@ -656,15 +657,6 @@ int main(void)
 """
 
 
-def newc(name, data, mode):
-    """A file in a cpio archive of the kind that the kernel unpacks."""
-    def padded(b):
-        return b + bytes(-len(b) % 4)
-    path = name.encode() + b"\0"
-    fields = [0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path), 0]
-    return padded(b"070701" + b"".join(b"%08X" % f for f in fields) + path) + padded(data)
-
-
 def gdb_on_a_program():
     with tempfile.TemporaryDirectory() as folder:
         source, program, initrd = (os.path.join(folder, n) for n in ["p.c", "run", "initrd"])
@@ -675,8 +667,7 @@ def gdb_on_a_program():
         with open(os.path.join(GUEST, "initrd.img"), "rb") as f:
             archive = f.read()
         with open(program, "rb") as f:
-            archive += bytes(-len(archive) % 512) + newc("doble", b"", 0o40755) + \
-                newc("doble/run", f.read(), 0o100755) + newc("TRAILER!!!", b"", 0)
+            archive += newc_archive([("doble", None), ("doble/run", f.read())])
         with open(initrd, "wb") as f:
             f.write(archive)
         with debian("-k", os.path.join(GUEST, "vmlinuz"), "-i", initrd) as (place, process):

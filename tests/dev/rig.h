@@ -130,9 +130,11 @@ static inline void rig_save_and_load(const struct state_desc *desc, void *device
     state_list_free(list);
 }
 
-/* Loads states with random bytes in them: each is refused, or leaves a device that survives. */
-static inline void rig_load_damaged(struct rig *rig, const struct state_desc *desc, void *device,
-                                    uint16_t base, unsigned count)
+/* Loads states with random bytes in them: each is refused, or leaves a device that survives what
+ * `use` does with it. */
+static inline void rig_load_damaged_and(struct rig *rig, const struct state_desc *desc,
+                                        void *device, unsigned times, void (*use)(void *opaque),
+                                        void *opaque)
 {
     struct state_list *list = state_list_new();
     uint8_t *good = NULL;
@@ -141,18 +143,40 @@ static inline void rig_load_damaged(struct rig *rig, const struct state_desc *de
 
     state_add(list, desc, 0, device);
     assert_int_equal(state_save(list, &good, &size, &err), 0);
-    for (unsigned i = 0; i < 2000; i++) {
+    for (unsigned i = 0; i < times; i++) {
         size_t at = rig_random(rig) % size;
         uint8_t keep = good[at];
 
         good[at] = (uint8_t)rig_random(rig);
         if (state_load(list, good, size, &err) == 0)
-            rig_hammer(rig, base, count, 20);
+            use(opaque);
         good[at] = keep;
     }
     assert_int_equal(state_load(list, good, size, &err), 0);
     free(good);
     state_list_free(list);
+}
+
+struct rig_ports {
+    struct rig *rig;
+    uint16_t base;
+    unsigned count;
+};
+
+static inline void rig_hammer_ports(void *opaque)
+{
+    const struct rig_ports *ports = opaque;
+
+    rig_hammer(ports->rig, ports->base, ports->count, 20);
+}
+
+/* The same for a device of ports, which are hammered. */
+static inline void rig_load_damaged(struct rig *rig, const struct state_desc *desc, void *device,
+                                    uint16_t base, unsigned count)
+{
+    struct rig_ports ports = {rig, base, count};
+
+    rig_load_damaged_and(rig, desc, device, 2000, rig_hammer_ports, &ports);
 }
 
 #endif

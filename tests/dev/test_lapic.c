@@ -531,33 +531,22 @@ static void test_hammer(void **state)
     rig_free(s.rig);
 }
 
+static void poke_often(void *opaque)
+{
+    for (unsigned i = 0; i < 20; i++)
+        poke(opaque);
+}
+
 static void test_damaged_state(void **state)
 {
-    struct state_list *list = state_list_new();
     struct system s;
-    struct err err;
-    uint8_t *data = NULL;
-    size_t size = 0;
 
     (void)state;
     system_init(&s);
     send(&s, 0, false, APIC_FIXED, 0x41, false);
     rig_save_and_load(&lapic_state_desc, &s.apic[0]);
     assert_int_equal(lapic_acknowledge(&s.apic[0]), 0x41);
-    state_add(list, &lapic_state_desc, 0, &s.apic[0]);
-    assert_int_equal(state_save(list, &data, &size, &err), 0);
-    for (unsigned i = 0; i < 2000; i++) {
-        size_t at = rig_random(s.rig) % size;
-        uint8_t good = data[at];
-
-        data[at] = (uint8_t)rig_random(s.rig);
-        if (state_load(list, data, size, &err) == 0)
-            for (unsigned n = 0; n < 20; n++)
-                poke(&s);
-        data[at] = good;
-    }
-    free(data);
-    state_list_free(list);
+    rig_load_damaged_and(s.rig, &lapic_state_desc, &s.apic[0], 2000, poke_often, &s);
     rig_free(s.rig);
 }
 

@@ -1,12 +1,7 @@
 /* test_kernel_image.c - loading of ELF and flat kernels that this test makes, by every protocol:
  * what the kernel is told, the sentences for each defect, and that no corruption of the file does
  * harm. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "write_file.h"
 
 #include "firmware/kernel_image.h"
 
@@ -127,15 +122,6 @@ static void add_multiboot2(struct fixture *f, const uint32_t *tags, uint32_t cou
     put_words(f->image, MB2_AT, (const uint32_t[]){0xe85250d6, 0, length, -(0xe85250d6 + length)},
               4);
     put_words(f->image, MB2_AT + 16, tags, count);
-}
-
-static void write_file(const char *path, const void *bytes, size_t size)
-{
-    FILE *file = fopen(path, "wb");
-
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, size, file), size);
-    assert_int_equal(fclose(file), 0);
 }
 
 static int setup(void **state)

@@ -1,11 +1,6 @@
 /* test_linux_boot.c - loading of a bzImage that this test makes: where everything goes, the
  * sentences for each defect, and that no corruption of the file does harm. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "write_file.h"
 
 #include "firmware/linux_boot.h"
 
@@ -64,15 +59,6 @@ static void make_image(uint8_t *image)
     put(image, 0x260, 8 * MIB, 4);
     for (unsigned i = 0; i < CODE_SIZE; i++)
         image[CODE_OFFSET + i] = (uint8_t)(i * 7 + i / 256);
-}
-
-static void write_file(const char *path, const void *bytes, size_t size)
-{
-    FILE *file = fopen(path, "wb");
-
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, size, file), size);
-    assert_int_equal(fclose(file), 0);
 }
 
 static int setup(void **state)
