@@ -346,7 +346,7 @@ static const struct option table[] = {
     {0, "protocol", "NAME", "start the kernel by: auto, linux, multiboot2, multiboot1, pvh",
      take_protocol},
     {'m', "memory", "SIZE", "guest memory with K, M, G or T (default 512M)", take_memory},
-    {'e', "engine", "ENGINE", "auto or interpret (default auto)", take_engine},
+    {'e', "engine", "ENGINE", "auto (default), interpret or translate", take_engine},
     {0, "cpu", "MODEL", "processor: MODEL[,+feature][,-feature]; 'help' lists them", take_cpu},
     {0, "serial", "WHERE", "first serial port: stdio (default), none, file:PATH, unix:PATH",
      take_serial},
