@@ -73,14 +73,16 @@ static inline unsigned tlb_index(gva_t gva)
     return (gva >> PAGE_SHIFT) & (TLB_SIZE - 1);
 }
 
-/* The tag of a valid entry, and of an invalid one at `index`: a page of another index. */
+/* The tag of a valid entry, and of an invalid one at `index`: a page of another index, and not the
+ * next one either, because native code looks at the last byte of an access only, which may be in
+ * the page behind the one that chose the entry. */
 static inline uint64_t tlb_tag(gva_t gva)
 {
     return 0 - (gva & PAGE_MASK);
 }
 static inline uint64_t tlb_invalid_tag(unsigned index)
 {
-    return 0 - ((uint64_t)(index ^ 1) << PAGE_SHIFT);
+    return 0 - ((uint64_t)(index ^ 2) << PAGE_SHIFT);
 }
 
 /* The fast path: the host address of an access within one page, or NULL (go the slow way). */
