@@ -22,9 +22,17 @@ bool op_hlt(struct cpu *cpu, const struct insn *in)
     return true;
 }
 
+/* A guest that spins waits for something, often for time: timers that are due fire here, should the
+ * main thread not have got round to them. */
 bool op_pause(struct cpu *cpu, const struct insn *in)
 {
-    (void)cpu, (void)in;
+    (void)in;
+    if (cpu->clock->mode == CLOCK_HOST) {
+        bus_lock(cpu->bus);
+        if (clock_next_deadline(cpu->clock) <= clock_now(cpu->clock))
+            clock_run_timers(cpu->clock);
+        bus_unlock(cpu->bus);
+    }
     return true;
 }
 

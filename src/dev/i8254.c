@@ -18,6 +18,8 @@
 
 #define NS_PER_SECOND UINT64_C(1000000000)
 #define MIN_IRQ_NS 20000u
+#define CATCH_UP 4        /* missed ticks come at this many times the rate */
+#define MAX_OWED 20       /* more missed ticks than that are forgotten */
 #define REFRESH_NS 15085u /* bit 4 of port 61h toggles at this rate: 18 ticks */
 
 #define CONTROL 3 /* offset of the control word */
@@ -136,23 +138,51 @@ static uint64_t counter_next_rise(const struct i8254_counter *c, uint64_t tick)
 
 /* --- counter 0 and its interrupt --- */
 
+/* Ticks that were missed because the host was late come in between the next ones, so that a guest
+ * that counts them, or waits for them while it watches another clock, is not misled. */
 static void arm(struct i8254 *pit)
 {
     struct i8254_counter *c = &pit->counter[0];
-    uint64_t rise = counter_next_rise(c, now_tick(pit));
+    uint64_t rise = counter_next_rise(c, now_tick(pit)), now = clock_now(pit->clock);
     uint64_t deadline = rise == UINT64_MAX ? CLOCK_NEVER : tick_to_ns(rise);
-    uint64_t earliest = clock_now(pit->clock) + MIN_IRQ_NS;
 
-    if (is_periodic(c) && deadline < earliest)
-        deadline = earliest;
+    pit->between = false;
+    if (is_periodic(c)) {
+        uint64_t between = now + tick_to_ns(c->count) / CATCH_UP;
+
+        if (pit->owed > 0 && between < deadline) {
+            deadline = between;
+            pit->between = true;
+        }
+        if (deadline < now + MIN_IRQ_NS)
+            deadline = now + MIN_IRQ_NS;
+    }
     pit->next_rise = deadline;
     timer_set(pit->clock, &pit->timer, deadline);
+}
+
+/* Counts the ticks that a late timer stands for. */
+static void count_owed(struct i8254 *pit)
+{
+    const struct i8254_counter *c = &pit->counter[0];
+    uint64_t period = is_periodic(c) ? tick_to_ns(c->count) : 0, now = clock_now(pit->clock);
+    uint64_t late = now > pit->next_rise ? now - pit->next_rise : 0;
+
+    if (pit->between && pit->owed > 0)
+        pit->owed--;
+    if (period == 0)
+        pit->owed = 0;
+    else if (!pit->between)
+        pit->owed += (uint32_t)(late / period < MAX_OWED ? late / period : MAX_OWED);
+    if (pit->owed > MAX_OWED)
+        pit->owed = MAX_OWED;
 }
 
 static void fire(void *opaque)
 {
     struct i8254 *pit = opaque;
 
+    count_owed(pit);
     counter_sync(&pit->counter[0], now_tick(pit));
     irq_set(&pit->irq, false);
     irq_set(&pit->irq, true);
@@ -162,6 +192,7 @@ static void fire(void *opaque)
 /* After a write to counter 0: OUT may have fallen or risen at once. */
 static void counter0_changed(struct i8254 *pit)
 {
+    pit->owed = 0;
     irq_set(&pit->irq, counter_out(&pit->counter[0], now_tick(pit)));
     arm(pit);
 }
@@ -457,6 +488,8 @@ static const struct field fields[] = {
     COUNTER_FIELDS(2),
     FIELD(struct i8254, port61),
     FIELD(struct i8254, next_rise),
+    FIELD(struct i8254, owed),
+    FIELD(struct i8254, between),
 };
 
 const struct state_desc i8254_state_desc = {

@@ -46,6 +46,8 @@ struct i8254 {
     struct irq irq; /* OUT of counter 0 */
     struct timer timer;
     uint64_t next_rise; /* guest ns for which the timer is set, or CLOCK_NEVER */
+    uint32_t owed;      /* ticks that the host was too late for */
+    bool between;       /* the timer is set for one of them */
 };
 
 extern const struct state_desc i8254_state_desc;
