@@ -50,17 +50,19 @@ void *translate_meta(struct translator *t, size_t size)
 
 /* --- jump caches --- */
 
-/* An empty slot stands for an address that is not canonical, and leads out. */
-static void clear_slot(const struct translator *t, struct jump_slot *slot)
+/* An empty slot holds an address that has another slot. */
+static void clear_slot(const struct translator *t, struct jump_cache *jumps, unsigned n)
 {
-    slot->negated_rip = UINT64_MAX / 2;
+    struct jump_slot *slot = &jumps->slots[n];
+
+    slot->negated_rip = n == 0 ? 0 - (UINT64_C(1) << JUMP_CACHE_SHIFT) : 0;
     slot->entry = t->stub_exit + (t->executable - t->writable);
 }
 
 static void clear_jumps(const struct translator *t, struct jump_cache *jumps)
 {
     for (unsigned i = 0; i < 1u << JUMP_CACHE_BITS; i++)
-        clear_slot(t, &jumps->slots[i]);
+        clear_slot(t, jumps, i);
 }
 
 struct jump_cache *translate_jumps(struct cpu *cpu)
@@ -110,7 +112,7 @@ static void forget_block(struct translator *t, const struct tblock *dead)
     for (unsigned i = 0; i < TLB_SPACES * 2; i++)
         for (unsigned n = first; n < 1u << JUMP_CACHE_BITS; n += step)
             if (t->jumps[i].slots[n].entry == dead->entry)
-                clear_slot(t, &t->jumps[i].slots[n]);
+                clear_slot(t, &t->jumps[i], n);
 }
 
 static void forget_jumps(struct cpu *cpu)

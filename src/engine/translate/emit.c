@@ -610,6 +610,20 @@ static bool emit_target(struct block_builder *b, const struct insn *in)
     return true;
 }
 
+/* R14 = where an indirect branch leads; R15 = its slot of the jump cache. If something waits, or the
+ * cache doesn't know the target, the interpreter does the branch, of which nothing has happened yet:
+ * a target that is no canonical address makes the branch itself raise #GP. */
+static void emit_find_target(struct block_builder *b, const struct insn *in)
+{
+    uint8_t *waiting, *unknown;
+
+    asm_load32(&b->a, RCX, offsetof(struct cpu, attention));
+    waiting = asm_unless_rcx_zero(&b->a);
+    add_cold(b, (struct cold){.kind = COLD_INTERPRET, .site = waiting, .in = in});
+    unknown = translate_emit_find(&b->a);
+    add_cold(b, (struct cold){.kind = COLD_INTERPRET, .site = unknown, .in = in});
+}
+
 static void emit_indirect(struct block_builder *b)
 {
     const struct insn *in = keep_insn(b);
@@ -620,13 +634,15 @@ static void emit_indirect(struct block_builder *b)
         emit_interpret_call(b, in);
         return;
     }
+    emit_find_target(b, in);
     if (b->d.zi.mnemonic == ZYDIS_MNEMONIC_CALL) {
         asm_store(&b->a, R14, NATIVE(target));
         emit_push_return(b, in);
         asm_load(&b->a, R14, NATIVE(target));
+        asm_patch(translate_emit_find(&b->a), b->t->stub_exit); /* it is there still */
     }
     set_resume(b, in);
-    translate_emit_lookup(b->t, &b->a);
+    translate_emit_follow(&b->a);
 }
 
 static void emit_return(struct block_builder *b)
@@ -638,9 +654,10 @@ static void emit_return(struct block_builder *b)
     asm_move(&b->a, R14, R13);
     emit_stack_check(b, 8, false, in);
     load_operand(b, R14);
+    emit_find_target(b, in);
     asm_lea(&b->a, true, R13, R13, REG_NONE, 0, 8 + (uint16_t)b->d.in.imm);
     set_resume(b, in);
-    translate_emit_lookup(b->t, &b->a);
+    translate_emit_follow(&b->a);
 }
 
 static bool is_condition(const struct decoded *d)

@@ -83,22 +83,32 @@ static void emit_exit(struct assembler *a)
     emit_return(a);
 }
 
-void translate_emit_lookup(struct translator *t, struct assembler *a)
+uint8_t *translate_emit_find(struct assembler *a)
 {
-    asm_load32(a, RCX, offsetof(struct cpu, attention));
-    asm_patch(asm_unless_rcx_zero(a), t->stub_exit);
     asm_pext(a, false, R15, R14, NATIVE(jump_mask));
     asm_load(a, RCX, NATIVE(jumps));
     asm_lea(a, true, R15, REG_NONE, R15, 1, 0); /* slots are 16 bytes */
     asm_lea(a, true, R15, RCX, R15, 3, 0);
     asm_load_at(a, RCX, R15, offsetof(struct jump_slot, negated_rip));
     asm_lea(a, true, RCX, RCX, R14, 0, 0);
-    asm_patch(asm_unless_rcx_zero(a), t->stub_exit);
+    return asm_unless_rcx_zero(a);
+}
+
+void translate_emit_follow(struct assembler *a)
+{
     asm_pext(a, false, RCX, R14, NATIVE(page_mask));
     asm_pext(a, true, RCX, RCX, NATIVE(page_mask));
     asm_store(a, RCX, NATIVE(page_base));
     asm_load_at(a, R15, R15, offsetof(struct jump_slot, entry));
     asm_bytes(a, "\x41\xff\xe7", 3); /* jmp r15 */
+}
+
+void translate_emit_lookup(struct translator *t, struct assembler *a)
+{
+    asm_load32(a, RCX, offsetof(struct cpu, attention));
+    asm_patch(asm_unless_rcx_zero(a), t->stub_exit);
+    asm_patch(translate_emit_find(a), t->stub_exit);
+    translate_emit_follow(a);
 }
 
 /* Called with R14 = an address on the stack: makes its page the stack's, if the TLB knows that it

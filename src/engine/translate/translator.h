@@ -93,6 +93,11 @@ void translate_emit_stubs(struct translator *t);
 /* R14 = RIP: goes on there if nothing waits and the jump cache knows it, else leaves. Every chain
  * of blocks without end goes through here or through a backward link, which looks too. */
 void translate_emit_lookup(struct translator *t, struct assembler *a);
+/* Two parts of it. R15 = slot of the jump cache for the RIP in R14; returns the rel32 of the jump
+ * for a RIP that the cache doesn't know. Uses RCX. */
+uint8_t *translate_emit_find(struct assembler *a);
+/* On to R14, whose slot is R15. */
+void translate_emit_follow(struct assembler *a);
 
 /* --- emit.c --- */
 /* Translates the code at CS:RIP, `avail` bytes at `code`. NULL: not translatable here (the
