@@ -13,7 +13,7 @@ $(INSN_TEST): $(INSN_OBJS) $(BUILD)/libdoble.a
 
 -include $(INSN_OBJS:.o=.d)
 
-# A run of half a minute, with every form in it, belongs to `make test`.
+# A run of less than a minute, with every form in it, belongs to `make test`.
 TESTS += $(INSN_TEST)
 
 INSN_SEED ?= 1
@@ -21,8 +21,13 @@ INSN_SEED ?= 1
 check-insn: $(INSN_TEST) ## 10,000 random states of every instruction form (half an hour)
 	$(INSN_TEST) --forms 10000 --random-bytes 1000000 --seed $(INSN_SEED)
 
+SEQUENCES ?= 10000000
+
+check-translate: $(INSN_TEST) ## every form and 10,000,000 random sequences by the translator (hours)
+	$(INSN_TEST) --engine translate --forms 200 --sequences $(SEQUENCES) --seed $(INSN_SEED) --show 4
+
 insn-table: $(INSN_TEST) ## the same, and write docs/insn-coverage.md
 	$(INSN_TEST) --forms 10000 --random-bytes 1000000 --seed $(INSN_SEED) \
 		--table docs/insn-coverage.md
 
-.PHONY: check-insn insn-table
+.PHONY: check-insn check-translate insn-table

@@ -5,15 +5,19 @@
  *
  *   CODE_BASE  |  code page: user, read, execute  |  unmapped
  *   DATA_BASE  unmapped | page 0 RW | page 1 RW | page 2 RW | page 3 RO | unmapped
+ *   SEQ_BASE   unmapped | page 0 RWX | page 1 RWX | page 0 again RWX | unmapped
  *
  * A case changes data bytes by its patches; everything else in the data pages is what the cases
- * before left there, in both runners. The selectors are those of a Linux process, and of the LDT in
- * segments.h. */
+ * before left there, in both runners. A sequence (code_len is not 0) lies in the pages at SEQ_BASE,
+ * among INT3, which ends it; its data pages begin as case_fill_data() makes them. The selectors are
+ * those of a Linux process, and of the LDT in segments.h. */
 #ifndef DOBLE_TESTS_INSN_CASE_H
 #define DOBLE_TESTS_INSN_CASE_H
 
 #include "base/types.h"
 #include "cpu/cpu.h"
+
+#include <string.h>
 
 #define CODE_BASE UINT64_C(0x10000000)
 #define DATA_BASE UINT64_C(0x20000000)
@@ -25,7 +29,12 @@
 
 #define MAX_INSN 15
 #define LINE_SIZE 64
-#define MAX_LINES 64 /* 64-byte lines that one instruction may change */
+#define MAX_LINES (DATA_SIZE / LINE_SIZE) /* 64-byte lines that may change */
+
+#define SEQ_BASE UINT64_C(0x18000000)
+#define SEQ_PAGES 2
+#define SEQ_SIZE (SEQ_PAGES * PAGE_SIZE)
+#define SEQ_ROOM 1024 /* bytes of code of a sequence */
 #define MAX_PATCHES 3
 #define PATCH_POOL 1088
 
@@ -53,9 +62,13 @@ struct test_case {
     uint16_t offset;    /* of the instruction in the code page */
     uint16_t max_steps; /* single steps at the same RIP (repeated strings) before giving up */
     bool trap;          /* the engine runs it with TF as well; else TF is clear there */
+    bool whole;         /* run() executes it, up to the INT3 behind it, and not step(); no TF */
     uint32_t form;      /* index of its form */
-    uint64_t operand;   /* linear address of its (last) memory operand, 0: none */
-    uint8_t bytes[16];  /* bytes that follow it in the page are NOPs */
+    uint64_t number;    /* of a sequence: what it is made from */
+    uint16_t code_len;  /* of a sequence, which begins at `offset` from SEQ_BASE; else 0 */
+    uint8_t code[SEQ_ROOM];
+    uint64_t operand;  /* linear address of its (last) memory operand, 0: none */
+    uint8_t bytes[16]; /* bytes that follow it in the page are NOPs */
     struct state init;
     uint32_t patch_count, pool_used;
     struct patch patches[MAX_PATCHES];
@@ -77,6 +90,19 @@ struct result {
     uint32_t line_count;
     struct line lines[MAX_LINES]; /* data that changed */
 };
+
+/* What is in the data pages before a sequence. */
+static inline void case_fill_data(uint64_t number, uint8_t *data)
+{
+    uint64_t v = number * UINT64_C(0x9e3779b97f4a7c15) | 1;
+
+    for (unsigned at = 0; at < DATA_SIZE; at += 8) {
+        v ^= v << 13;
+        v ^= v >> 7;
+        v ^= v << 17;
+        memcpy(data + at, &v, 8);
+    }
+}
 
 /* The linear address of the code segment's base. */
 static inline uint64_t case_code_base(const struct test_case *c)

@@ -83,8 +83,7 @@ bool case_takes_selector(const struct decoded *d)
     }
 }
 
-/* A linear address for an operand of `size` bytes. */
-static uint64_t pick_target(const struct test_case *c, unsigned size, struct rng *rng)
+uint64_t case_pick_target(const struct test_case *c, unsigned size, struct rng *rng)
 {
     unsigned align = size >= 64 ? 64 : size >= 32 ? 32 : size >= 16 ? 16 : size ? size : 1;
     uint64_t span = DATA_WRITABLE * PAGE_SIZE - size;
@@ -300,7 +299,7 @@ void case_fill_memory(struct test_case *c, const struct decoded *d, struct rng *
             continue;
         if (is_fx_load(d->insn.mnemonic) || size > 512)
             size = 1024;
-        address = reach(c, d, op, pick_target(c, size, rng));
+        address = reach(c, d, op, case_pick_target(c, size, rng));
         if (op->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN)
             c->operand = address;
         fill_target(c, d, address, size, rng);

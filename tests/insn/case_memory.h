@@ -7,6 +7,9 @@
 /* Sets the part of a general register that the name says; the rest of it stays. */
 void case_set_register(struct test_case *c, ZydisRegister reg, uint64_t value);
 
+/* A linear address for an operand of `size` bytes. */
+uint64_t case_pick_target(const struct test_case *c, unsigned size, struct rng *rng);
+
 /* Gives each memory operand a target, sets registers so that it is reached, and fills it. */
 void case_fill_memory(struct test_case *c, const struct decoded *d, struct rng *rng);
 

@@ -211,7 +211,7 @@ static bool loads_segment(const struct decoded *d)
 }
 
 /* Instructions that see TF, or delay the trap that TF causes. */
-static bool needs_trap(const struct decoded *d)
+bool case_needs_trap(const struct decoded *d)
 {
     switch (d->insn.mnemonic) {
     case ZYDIS_MNEMONIC_PUSHF:
@@ -310,7 +310,7 @@ static void prepare_selectors(struct test_case *c, const struct decoded *d, stru
 void case_randomize(struct test_case *c, const struct decoded *d, const struct cpu_model *model,
                     struct rng *rng)
 {
-    c->trap = needs_trap(d) || rng_one_in(rng, 4);
+    c->trap = !c->whole && (case_needs_trap(d) || rng_one_in(rng, 4));
     c->patch_count = c->pool_used = 0;
     fill_gprs(c, rng);
     fill_flags(c, rng);

@@ -16,6 +16,8 @@
 void case_place(struct test_case *c, const struct decoded *d, struct rng *rng);
 
 /* Fills the state of `c`, whose mode, bytes, len and offset are there. */
+/* Does it show TF, or what TF does? */
+bool case_needs_trap(const struct decoded *d);
 void case_randomize(struct test_case *c, const struct decoded *d, const struct cpu_model *model,
                     struct rng *rng);
 

@@ -120,6 +120,14 @@ static void exclude_x87_pointers(struct comparison *cmp, const struct decoded *d
     cmp->memory_to = operand + (!environment ? 24 : narrow ? 14 : 28);
 }
 
+bool compare_exactly(const struct decoded *d)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(exclusions); i++)
+        if (exclusions[i].mnemonic == d->insn.mnemonic && exclusions[i].what != EX_CR2)
+            return false;
+    return true;
+}
+
 static void find_exclusion(struct comparison *cmp, const struct decoded *d)
 {
     static const uint8_t gpr_of[] = {RAX, RBX, RCX, RDX};
@@ -161,6 +169,8 @@ static uint64_t native_flags(const struct comparison *cmp, const struct decoded 
 
     if (cmp->excluded & EX_FLAGS)
         return cmp->engine->after.rflags;
+    if (cmp->c->code_len) /* no TF but the guest's own */
+        return flags;
     if (loads_tf && cmp->native->vector == EXC_DB)
         return flags;
     return (flags & ~(uint64_t)FLAG_TF) | (cmp->c->trap ? FLAG_TF : 0);

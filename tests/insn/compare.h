@@ -17,6 +17,9 @@ unsigned compare_results(const struct test_case *c, const struct decoded *d,
                          const struct result *native, const struct result *engine,
                          const uint8_t *expected, const uint8_t *actual, FILE *out);
 
+/* Is all that the instruction leaves behind compared (but which of two faults comes)? */
+bool compare_exactly(const struct decoded *d);
+
 /* Writes the table of what is excluded, and why. */
 void compare_write_exclusions(FILE *out);
 

@@ -20,6 +20,7 @@
 #define PHYS_TSS 0x23000u
 #define PHYS_STACK 0x24000u
 #define PHYS_HANDLERS 0x25000u
+#define PHYS_SEQ 0x30000u    /* SEQ_PAGES */
 #define PHYS_TABLES 0x40000u /* page tables from here on */
 
 /* guest-linear addresses of the kernel's pages: KERNEL_BASE + physical address */
@@ -44,8 +45,10 @@ struct engine_runner {
     struct cpu *cpu;
     gpa_t next_table;
     uint8_t *data;
+    _Atomic unsigned runs, ticking; /* of run(); when the timer went off last */
     uint8_t code_bytes[16];
     uint16_t code_offset;
+    uint8_t filler; /* around the instruction: NOP, or INT3 to end run() */
 };
 
 static uint64_t *phys_u64(struct engine_runner *r, gpa_t gpa)
@@ -85,6 +88,8 @@ static void map_all(struct engine_runner *r)
     for (unsigned i = 0; i < DATA_PAGES; i++)
         map_page(r, DATA_BASE + i * PAGE_SIZE, PHYS_DATA + i * PAGE_SIZE,
                  PTE_U | PTE_NX | (i < DATA_WRITABLE ? PTE_W : 0));
+    for (unsigned i = 0; i <= SEQ_PAGES; i++)
+        map_page(r, SEQ_BASE + i * PAGE_SIZE, PHYS_SEQ + i % SEQ_PAGES * PAGE_SIZE, PTE_U | PTE_W);
     for (unsigned i = 0; i < ARRAY_SIZE(kernel); i++)
         map_page(r, KERNEL_BASE + kernel[i], kernel[i], PTE_W);
 }
@@ -175,6 +180,9 @@ int engine_runner_new(const struct cpu_model *model, const struct engine_ops *op
     r->data = memory_ram(&r->mem, PHYS_DATA, DATA_SIZE);
     memset(memory_ram(&r->mem, PHYS_CODE, PAGE_SIZE), 0x90, PAGE_SIZE);
     memset(r->code_bytes, 0x90, sizeof(r->code_bytes));
+    r->filler = 0x90;
+    memset(memory_ram(&r->mem, PHYS_HANDLERS, PAGE_SIZE), 0xf4, PAGE_SIZE); /* HLT ends run() */
+    r->cpu->icount_limit = UINT64_MAX;
     return ops->init(r->cpu, err);
 }
 
@@ -196,20 +204,47 @@ uint8_t *engine_runner_data(struct engine_runner *r)
     return r->data;
 }
 
+const uint8_t *engine_runner_sequence(struct engine_runner *r)
+{
+    return memory_ram(&r->mem, PHYS_SEQ, SEQ_SIZE);
+}
+
 /* States of one encoding follow each other: the code page changes only with the bytes. */
 static void place_code(struct engine_runner *r, const struct test_case *c)
 {
     uint8_t *code = memory_ram(&r->mem, PHYS_CODE, PAGE_SIZE);
     unsigned old_room = PAGE_SIZE - r->code_offset;
     unsigned room = PAGE_SIZE - c->offset;
+    unsigned len = c->whole ? c->len : 16;
+    uint8_t filler = c->whole ? 0xcc : 0x90;
 
-    if (r->code_offset == c->offset && memcmp(r->code_bytes, c->bytes, 16) == 0)
+    if (r->code_offset == c->offset && memcmp(r->code_bytes, c->bytes, 16) == 0 &&
+        r->filler == filler)
         return;
-    memset(code + r->code_offset, 0x90, old_room < 16 ? old_room : 16);
-    memcpy(code + c->offset, c->bytes, room < 16 ? room : 16);
+    if (r->filler != filler)
+        memset(code, filler, PAGE_SIZE);
+    memset(code + r->code_offset, filler, old_room < 16 ? old_room : 16);
+    memcpy(code + c->offset, c->bytes, room < len ? room : len);
+    r->filler = filler;
     memcpy(r->code_bytes, c->bytes, 16);
     r->code_offset = c->offset;
     memory_touched(&r->mem, PHYS_CODE, PAGE_SIZE);
+}
+
+/* The same for a sequence, which may have changed itself. */
+static void place_sequence(struct engine_runner *r, const struct test_case *c)
+{
+    uint8_t *pages = memory_ram(&r->mem, PHYS_SEQ, SEQ_SIZE);
+    uint8_t image[SEQ_SIZE];
+
+    memset(image, 0xcc, sizeof(image));
+    memcpy(image + c->offset, c->code, c->code_len);
+    if (memcmp(pages, image, sizeof(image)) != 0) {
+        memcpy(pages, image, sizeof(image));
+        memory_touched(&r->mem, PHYS_SEQ, PAGE_SIZE);
+        memory_touched(&r->mem, PHYS_SEQ + PAGE_SIZE, PAGE_SIZE);
+    }
+    case_fill_data(c->number, r->data);
 }
 
 static void apply_patches(struct engine_runner *r, const struct test_case *c)
@@ -321,15 +356,69 @@ static bool step(struct engine_runner *r, const struct test_case *c, unsigned *s
     return result->after.rip != c->init.rip || ++*steps >= c->max_steps;
 }
 
+/* run() ends with the HLT of the handler. */
+static void run_whole(struct engine_runner *r, struct result *result)
+{
+    enum cpu_exit exit;
+
+    r->runs++;
+    exit = r->ops->run(r->cpu);
+    if (exit == EXIT_HALTED && in_handler(r->cpu)) {
+        save_frame(r, result);
+        return;
+    }
+    save_state(r->cpu, &result->after);
+    result->vector = NO_EXIT;
+}
+
+/* As if it had been a single step: what came behind the instruction is taken back. */
+static void forget_next(const struct test_case *c, struct result *result)
+{
+    uint64_t rip = result->after.rip;
+
+    if (result->vector == EXC_BP && rip - 1 != c->init.rip) {
+        result->after.rip--;
+        result->vector = EXC_DB;
+        result->after.rflags &= ~(uint64_t)FLAG_RF;
+    } else if (result->vector == EXC_PF && result->cr2 - case_code_base(c) == rip &&
+               rip != c->init.rip) {
+        result->vector = EXC_DB;
+        result->after.rflags &= ~(uint64_t)FLAG_RF;
+        result->cr2 = 0;
+        result->error = 0;
+    }
+}
+
+void engine_runner_flush(struct engine_runner *r)
+{
+    r->ops->flush(r->cpu);
+}
+
+void engine_runner_tick(struct engine_runner *r)
+{
+    if (r->ticking == r->runs)
+        cpu_signal(r->cpu, ATTN_STOP);
+    r->ticking = r->runs;
+}
+
 void engine_runner_run(struct engine_runner *r, const struct test_case *c, struct result *result)
 {
     unsigned steps = 0;
 
-    place_code(r, c);
+    if (c->code_len)
+        place_sequence(r, c);
+    else
+        place_code(r, c);
     apply_patches(r, c);
     load_state(r->cpu, &c->init, c->init.rflags | (c->trap ? FLAG_TF : 0));
     result->error = 0;
     result->cr2 = 0;
+    if (c->whole) {
+        run_whole(r, result);
+        if (!c->code_len)
+            forget_next(c, result);
+        return;
+    }
     for (unsigned i = 0; i < c->max_steps + 2u; i++)
         if (step(r, c, &steps, result))
             return;

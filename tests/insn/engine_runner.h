@@ -20,8 +20,17 @@ int engine_runner_new(const struct cpu_model *model, const struct engine_ops *op
                       struct engine_runner **runner, struct err *err);
 void engine_runner_free(struct engine_runner *runner);
 
+/* Empties the engine's caches. */
+void engine_runner_flush(struct engine_runner *runner);
+
+/* For a timer's signal handler: stops a run() that goes on since the last call. */
+void engine_runner_tick(struct engine_runner *runner);
+
 /* The guest's data pages. */
 uint8_t *engine_runner_data(struct engine_runner *runner);
+
+/* The guest's pages at SEQ_BASE. */
+const uint8_t *engine_runner_sequence(struct engine_runner *runner);
 
 /* Runs a case; fills everything of the result but the changed lines. */
 void engine_runner_run(struct engine_runner *runner, const struct test_case *c,

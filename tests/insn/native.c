@@ -104,13 +104,15 @@ static void *map_shared(int fd, uint64_t size, uint64_t offset)
 static int map_memory(struct native *n, struct err *err)
 {
     n->fd = memfd_create("insn-test", MFD_CLOEXEC);
-    if (n->fd < 0 || ftruncate(n->fd, (off_t)(PAGE_SIZE + DATA_SIZE)) != 0)
+    if (n->fd < 0 || ftruncate(n->fd, (off_t)(PAGE_SIZE + DATA_SIZE + SEQ_SIZE)) != 0)
         return err_set(err, -errno, "memfd: %s", strerror(errno));
     n->batches = map_shared(-1, BATCH_COUNT * sizeof(struct batch), 0);
     n->memory.code = map_shared(n->fd, PAGE_SIZE, 0);
     n->memory.data = map_shared(n->fd, DATA_SIZE, PAGE_SIZE);
+    n->memory.sequence = map_shared(n->fd, SEQ_SIZE, PAGE_SIZE + DATA_SIZE);
     n->memory.shadow = map_shared(-1, DATA_SIZE, 0);
-    if (!n->batches || !n->memory.code || !n->memory.data || !n->memory.shadow)
+    if (!n->batches || !n->memory.code || !n->memory.data || !n->memory.sequence ||
+        !n->memory.shadow)
         return err_set(err, -ENOMEM, "not enough memory for the test cases");
     return 0;
 }
@@ -154,6 +156,7 @@ void native_free(struct native *n)
     munmap(n->batches, BATCH_COUNT * sizeof(struct batch));
     munmap(n->memory.code, PAGE_SIZE);
     munmap(n->memory.data, DATA_SIZE);
+    munmap(n->memory.sequence, SEQ_SIZE);
     munmap(n->memory.shadow, DATA_SIZE);
     free(n);
 }

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 void native_entry(int sig, siginfo_t *info, void *context);
@@ -29,14 +30,17 @@ uint64_t native_own_fs;
 #define XSAVE_AVX_OFFSET 576 /* CPUID(0Dh, 2).EBX is 576 on every processor */
 #define FX_XMM_OFFSET 160
 #define FX_MXCSR_OFFSET 24
+#define TICK_US 20000 /* what runs longer is a loop */
 
 static struct {
     struct native_memory *memory;
     struct batch *batch; /* NULL: no batch runs */
     unsigned steps;
-    gregset_t gregs; /* where the batch was started from */
+    uint32_t ticking; /* the case that ran when the timer went off */
+    gregset_t gregs;  /* where the batch was started from */
     uint8_t code_bytes[16];
     uint16_t code_offset;
+    uint8_t filler; /* as in engine_runner.c */
     _Alignas(64) uint8_t fpu[FX_XMM_OFFSET];
 } child;
 
@@ -91,7 +95,7 @@ static void load_state(ucontext_t *uc, const struct test_case *c)
     for (unsigned i = 0; i < 16; i++)
         gregs[greg_of[i]] = (greg_t)s->gpr[i];
     gregs[HOST_REG_RIP] = (greg_t)s->rip;
-    gregs[REG_EFL] = (greg_t)(s->rflags | FLAG_TF);
+    gregs[REG_EFL] = (greg_t)(s->rflags | (c->code_len ? 0 : FLAG_TF));
     gregs[REG_CSGSFS] = (greg_t)(keep | s->sel[CS] | (uint64_t)s->sel[SS] << 48);
     native_before = (struct native_segments){.fs_base = s->fs_base,
                                              .gs_base = s->gs_base,
@@ -157,14 +161,33 @@ static void place_code(const struct test_case *c)
 {
     uint8_t *code = child.memory->code;
     unsigned room = PAGE_SIZE - c->offset;
+    unsigned len = c->whole ? c->len : 16;
+    uint8_t filler = c->whole ? 0xcc : 0x90;
 
-    if (child.code_offset == c->offset && memcmp(child.code_bytes, c->bytes, 16) == 0)
+    if (child.code_offset == c->offset && memcmp(child.code_bytes, c->bytes, 16) == 0 &&
+        child.filler == filler)
         return;
-    memset(code + child.code_offset, 0x90,
+    if (child.filler != filler)
+        memset(code, filler, PAGE_SIZE);
+    memset(code + child.code_offset, filler,
            PAGE_SIZE - child.code_offset < 16 ? PAGE_SIZE - child.code_offset : 16);
-    memcpy(code + c->offset, c->bytes, room < 16 ? room : 16);
+    memcpy(code + c->offset, c->bytes, room < len ? room : len);
+    child.filler = filler;
     memcpy(child.code_bytes, c->bytes, 16);
     child.code_offset = c->offset;
+}
+
+/* A sequence may have changed itself: the pages are looked at each time. */
+static void place_sequence(const struct test_case *c)
+{
+    uint8_t image[SEQ_SIZE];
+
+    memset(image, 0xcc, sizeof(image));
+    memcpy(image + c->offset, c->code, c->code_len);
+    if (memcmp(child.memory->sequence, image, sizeof(image)) != 0)
+        memcpy(child.memory->sequence, image, sizeof(image));
+    case_fill_data(c->number, child.memory->data);
+    memcpy(child.memory->shadow, child.memory->data, DATA_SIZE);
 }
 
 static void begin_case(ucontext_t *uc)
@@ -172,18 +195,21 @@ static void begin_case(ucontext_t *uc)
     const struct test_case *c = &child.batch->cases[child.batch->current];
 
     child.steps = 0;
+    if (c->code_len)
+        place_sequence(c);
+    else
+        place_code(c);
     apply_patches(c);
-    place_code(c);
     load_state(uc, c);
 }
 
-static void end_case(const ucontext_t *uc)
+static void end_case(int sig, const ucontext_t *uc)
 {
     struct result *r = &child.batch->results[child.batch->current];
     const greg_t *gregs = uc->uc_mcontext.gregs;
 
     save_state(uc, &r->after);
-    r->vector = (uint32_t)gregs[REG_TRAPNO];
+    r->vector = sig == SIGVTALRM ? NO_EXIT : (uint32_t)gregs[REG_TRAPNO];
     r->error = (uint32_t)gregs[REG_ERR];
     r->cr2 = (uint64_t)gregs[REG_CR2];
     save_data(r);
@@ -203,6 +229,15 @@ static bool repeats(const ucontext_t *uc)
 static void go_on(void)
 {
     native_before = native_after;
+}
+
+/* The timer's signal: does a sequence run since the last one? */
+static bool hangs(void)
+{
+    uint32_t before = child.ticking;
+
+    child.ticking = child.batch ? child.batch->current : UINT32_MAX;
+    return child.ticking != UINT32_MAX && child.ticking == before;
 }
 
 /* The first signal comes from native_child_run() itself: remember where to go back to. */
@@ -227,19 +262,22 @@ void native_signal(int sig, void *info, void *context)
 {
     ucontext_t *uc = context;
 
-    (void)sig;
     (void)info;
+    if (sig == SIGVTALRM && !hangs()) {
+        go_on();
+        return;
+    }
     if (!child.batch)
         _exit(99); /* a mistake of this program, not of a case */
     if (child.batch->current == UINT32_MAX) {
         enter(uc);
         return;
     }
-    if (repeats(uc)) {
+    if (sig != SIGVTALRM && repeats(uc)) {
         go_on();
         return;
     }
-    end_case(uc);
+    end_case(sig, uc);
     if (++child.batch->current < child.batch->count)
         begin_case(uc);
     else
@@ -257,16 +295,19 @@ static void map_at(uint64_t address, uint64_t size, int prot, int fd, uint64_t o
 
 static void install_handlers(void)
 {
-    static const int signals[] = {SIGTRAP, SIGSEGV, SIGILL, SIGFPE, SIGBUS};
+    static const int signals[] = {SIGTRAP, SIGSEGV, SIGILL, SIGFPE, SIGBUS, SIGVTALRM};
+    static const struct itimerval tick = {{0, TICK_US}, {0, TICK_US}};
     static uint8_t stack[64 * KIB];
     stack_t ss = {.ss_sp = stack, .ss_size = sizeof(stack)};
     struct sigaction sa = {.sa_sigaction = native_entry,
-                           .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+                           .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTART};
 
     sigemptyset(&sa.sa_mask);
+    sigaddset(&sa.sa_mask, SIGVTALRM);
     sigaltstack(&ss, NULL);
     for (unsigned i = 0; i < ARRAY_SIZE(signals); i++)
         sigaction(signals[i], &sa, NULL);
+    setitimer(ITIMER_VIRTUAL, &tick, NULL);
 }
 
 /* The memfd: the code page first, then the data pages. */
@@ -280,9 +321,13 @@ int native_child_init(int fd, struct native_memory *memory)
     map_at(DATA_BASE, DATA_WRITABLE * PAGE_SIZE, PROT_READ | PROT_WRITE, fd, PAGE_SIZE);
     map_at(DATA_WRITABLE_END, DATA_END - DATA_WRITABLE_END, PROT_READ, fd,
            (1 + DATA_WRITABLE) * PAGE_SIZE);
+    for (unsigned i = 0; i <= SEQ_PAGES; i++) /* the first page once more at the end */
+        map_at(SEQ_BASE + i * PAGE_SIZE, PAGE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC, fd,
+               (1 + DATA_PAGES + i % SEQ_PAGES) * PAGE_SIZE);
     child.memory = memory;
     child.code_offset = 0;
     memset(memory->code, 0x90, PAGE_SIZE);
+    child.filler = 0x90;
     memset(child.code_bytes, 0x90, sizeof(child.code_bytes));
     memcpy(memory->shadow, memory->data, DATA_SIZE);
     __asm__("rdfsbase %0" : "=r"(native_own_fs));

@@ -13,7 +13,8 @@ struct native_segments {
 struct native_memory {
     uint8_t *code; /* writable alias of the code page */
     uint8_t *data;
-    uint8_t *shadow; /* copy of the data pages as they were before the running case */
+    uint8_t *sequence; /* writable alias of the pages at SEQ_BASE */
+    uint8_t *shadow;   /* copy of the data pages as they were before the running case */
 };
 
 /* Maps the pages of the memfd at their fixed addresses and installs the handlers. */

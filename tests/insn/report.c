@@ -13,19 +13,12 @@ static void print_bytes(FILE *out, const struct test_case *c)
         fprintf(out, "%02x%s", c->bytes[i], i + 1 < c->len ? " " : "");
 }
 
-void report_case(FILE *out, const struct form *form, const struct test_case *c,
-                 const struct decoded *d, uint64_t number)
+void report_state(FILE *out, const struct test_case *c)
 {
     static const char *const names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                         "r8 ", "r9 ", "r10", "r11", "r12", "r13", "r14", "r15"};
-    char text[128] = "(no instruction)";
     const struct state *s = &c->init;
 
-    if (d)
-        decoder_text(d, text, sizeof(text));
-    fprintf(out, "DIFFERENCE in %u-bit '%s', state %llu: ", form->mode, form->name, (ull)number);
-    print_bytes(out, c);
-    fprintf(out, "  %s%s\n", text, c->trap ? "  (TF)" : "");
     for (unsigned i = 0; i < (c->mode == 64 ? 16u : 8u); i++)
         fprintf(out, "%s%s %016llx", i % 4 ? "  " : "    ", names[i], (ull)s->gpr[i]),
             fputs(i % 4 == 3 ? "\n" : "", out);
@@ -35,6 +28,19 @@ void report_case(FILE *out, const struct form *form, const struct test_case *c,
     fprintf(out, "  operand %llx\n    es %x cs %x ss %x ds %x fs %x:%llx gs %x:%llx\n",
             (ull)c->operand, s->sel[ES], s->sel[CS], s->sel[SS], s->sel[DS], s->sel[FS],
             (ull)s->fs_base, s->sel[GS], (ull)s->gs_base);
+}
+
+void report_case(FILE *out, const struct form *form, const struct test_case *c,
+                 const struct decoded *d, uint64_t number)
+{
+    char text[128] = "(no instruction)";
+
+    if (d)
+        decoder_text(d, text, sizeof(text));
+    fprintf(out, "DIFFERENCE in %u-bit '%s', state %llu: ", form->mode, form->name, (ull)number);
+    print_bytes(out, c);
+    fprintf(out, "  %s%s\n", text, c->trap ? "  (TF)" : "");
+    report_state(out, c);
 }
 
 unsigned report_summary(FILE *out, const struct form_list *list, uint64_t states, double seconds)

@@ -11,6 +11,8 @@
 /* The head of a difference: bytes, text, and the registers before. */
 void report_case(FILE *out, const struct form *form, const struct test_case *c,
                  const struct decoded *d, uint64_t number);
+/* The registers before. */
+void report_state(FILE *out, const struct test_case *c);
 /* Forms with differences, then totals. Returns the number of such forms. */
 unsigned report_summary(FILE *out, const struct form_list *list, uint64_t states, double seconds);
 /* A Markdown table: for each mnemonic the forms in each mode, and how often they ran. */

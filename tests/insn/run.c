@@ -18,6 +18,8 @@ static ZydisDecoder *decoder_of(struct run *run, unsigned mode)
 /* The native run stored what the result says; what it couldn't know is in the patches. */
 static void apply_native_data(struct run *run, const struct test_case *c, const struct result *r)
 {
+    if (c->code_len)
+        case_fill_data(c->number, run->expected);
     for (unsigned i = 0; i < c->patch_count; i++)
         memcpy(run->expected + c->patches[i].offset, c->pool + c->patches[i].pool,
                c->patches[i].len);
@@ -78,9 +80,10 @@ static void compare_case(struct run *run, const struct test_case *c, const struc
 static bool obviously_equal(const struct test_case *c, const struct result *n,
                             const struct result *e)
 {
-    uint64_t tf = c->trap ? 0 : FLAG_TF;
+    uint64_t tf = c->trap || c->code_len ? 0 : FLAG_TF;
 
-    return c->mode == 64 && n->vector == EXC_DB && e->vector == EXC_DB &&
+    return c->mode == 64 && n->vector == e->vector &&
+           n->vector == (c->code_len ? EXC_BP : EXC_DB) &&
            memcmp(n->after.gpr, e->after.gpr, sizeof(n->after.gpr)) == 0 &&
            n->after.rip == e->after.rip && (n->after.rflags & ~tf) == e->after.rflags &&
            memcmp(&n->after.fs_base, &e->after.fs_base, 16 + sizeof(n->after.sel)) == 0 &&
@@ -90,6 +93,88 @@ static bool obviously_equal(const struct test_case *c, const struct result *n,
            memcmp(n->after.fx + 32, e->after.fx + 32, 128) == 0;
 }
 
+/* The instruction that raised the exception, as the sequence has made it. */
+static bool decode_fault(struct run *run, const struct test_case *c, const struct result *r,
+                         struct decoded *d)
+{
+    uint64_t at = r->after.rip - SEQ_BASE;
+    const uint8_t *pages = engine_runner_sequence(run->engine);
+    uint8_t bytes[16] = {0};
+
+    if (r->vector == EXC_BP || at >= SEQ_SIZE + PAGE_SIZE)
+        return false;
+    for (unsigned i = 0; i < MAX_INSN; i++)
+        bytes[i] = pages[(at + i) % SEQ_SIZE];
+    return decoder_decode(decoder_of(run, c->mode), bytes, MAX_INSN, d);
+}
+
+/* Can what run() does be compared with one native step? */
+static bool fits_whole(const struct decoded *d)
+{
+    if (d->insn.mnemonic == ZYDIS_MNEMONIC_IRET || d->insn.mnemonic == ZYDIS_MNEMONIC_IRETD ||
+        d->insn.mnemonic == ZYDIS_MNEMONIC_IRETQ)
+        return false;
+    return !case_needs_trap(d) && d->insn.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR;
+}
+
+/* Accesses over the end of 4 GiB may fault or wrap around (SDM vol. 3, 6.3). */
+static bool wraps_around(const struct test_case *c, const struct result *n, const struct result *e)
+{
+    return c->mode == 32 && (n->vector == EXC_GP || n->vector == EXC_SS) && n->error == 0 &&
+           (e->vector == EXC_AC || (e->vector == EXC_PF && e->cr2 + 64 > UINT32_MAX));
+}
+
+/* A repeated store over the sequence itself may go on, or be fetched again as what it is then. */
+static bool overwrites_itself(const struct result *n, const struct result *e)
+{
+    return n->after.gpr[RDI] != e->after.gpr[RDI] &&
+           n->after.gpr[RDI] + PAGE_SIZE - SEQ_BASE <= SEQ_SIZE + 2 * PAGE_SIZE;
+}
+
+void run_compare_sequence(struct run *run, const struct test_case *c, const struct result *native,
+                          FILE *out)
+{
+    uint8_t *actual = engine_runner_data(run->engine);
+    struct result engine;
+    struct decoded d;
+    bool known;
+
+    engine_runner_run(run->engine, c, &engine);
+    apply_native_data(run, c, native);
+    known = decode_fault(run, c, native, &d);
+    if (native->vector == NO_EXIT || engine.vector == NO_EXIT)
+        run->endless++;
+    else if (!wraps_around(c, native, &engine) && !(known && !fits_whole(&d)) &&
+             !overwrites_itself(native, &engine) &&
+             !(obviously_equal(c, native, &engine) &&
+               memcmp(run->expected, actual, DATA_SIZE) == 0))
+        compare_results(c, known ? &d : NULL, native, &engine, run->expected, actual, out);
+    memcpy(actual, run->expected, DATA_SIZE);
+}
+
+static void check_sequence(struct run *run, const struct test_case *c, const struct result *native)
+{
+    struct form *form = &run->forms.forms[c->form];
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+
+    if (!out)
+        return;
+    run_compare_sequence(run, c, native, out);
+    fclose(out);
+    form->runs++;
+    run->states++;
+    form->faults += native->vector != EXC_BP;
+    if (size) {
+        form->differences++;
+        if (run->failed_count < MAX_FAILED &&
+            (!run->failed_count || run->failed[run->failed_count - 1] != c->number))
+            run->failed[run->failed_count++] = c->number;
+    }
+    free(text);
+}
+
 static void check_case(struct run *run, const struct test_case *c, const struct result *native)
 {
     struct form *form = &run->forms.forms[c->form];
@@ -97,11 +182,20 @@ static void check_case(struct run *run, const struct test_case *c, const struct 
     struct decoded d;
     bool known;
 
+    if (c->code_len) {
+        check_sequence(run, c, native);
+        return;
+    }
     engine_runner_run(run->engine, c, &engine);
     apply_native_data(run, c, native);
     form->runs++;
     run->states++;
     form->faults += native->vector != EXC_DB;
+    if (c->whole && native->after.rip - c->init.rip < c->len && native->vector == EXC_DB) {
+        /* a branch into itself, where the engine went on */
+        memcpy(engine_runner_data(run->engine), run->expected, DATA_SIZE);
+        return;
+    }
     if (obviously_equal(c, native, &engine) &&
         memcmp(run->expected, engine_runner_data(run->engine), DATA_SIZE) == 0)
         return;
@@ -152,13 +246,13 @@ static void turn(struct run *run)
     run->filling = done;
 }
 
-static void finish(struct run *run)
+void run_finish(struct run *run)
 {
     turn(run);
     turn(run);
 }
 
-static void add_case(struct run *run, const struct test_case *c)
+void run_add_case(struct run *run, const struct test_case *c)
 {
     struct batch *batch = native_batch(run->native, run->filling);
 
@@ -172,7 +266,7 @@ static uint64_t add_encoding(struct run *run, unsigned index, struct rng *rng, u
 {
     const struct form *form = &run->forms.forms[index];
     ZydisDecoder *decoder = decoder_of(run, form->mode);
-    struct test_case c = {.mode = form->mode, .form = index};
+    struct test_case c = {.mode = form->mode, .form = index, .whole = run->whole};
     struct decoded d;
     uint64_t count = 1 + rng_below(rng, STATES_OF_ENCODING);
 
@@ -184,10 +278,12 @@ static uint64_t add_encoding(struct run *run, unsigned index, struct rng *rng, u
     if (!decoder_decode(decoder, c.bytes, MAX_INSN, &d) ||
         decoder_tested(run->model, &d) == TESTED_NOT)
         return 0;
+    if (run->whole && !fits_whole(&d))
+        return states;
     c.len = d.insn.length;
     for (uint64_t i = 0; i < count; i++) {
         case_randomize(&c, &d, run->model, rng);
-        add_case(run, &c);
+        run_add_case(run, &c);
     }
     return count;
 }
@@ -219,7 +315,7 @@ void run_forms(struct run *run)
         for (uint64_t done = 0; done < run->options.states;)
             done += add_encoding(run, i, &rng, run->options.states - done);
     }
-    finish(run);
+    run_finish(run);
 }
 
 /* Bytes that look like code more often than random ones do. */
@@ -280,7 +376,7 @@ static void add_random(struct run *run, unsigned index, struct rng *rng)
     if (known && decoder_tested(run->model, &d) == TESTED_NOT)
         return;
     case_randomize(&c, &d, run->model, rng);
-    add_case(run, &c);
+    run_add_case(run, &c);
 }
 
 void run_random_bytes(struct run *run)
@@ -300,5 +396,5 @@ void run_random_bytes(struct run *run)
         for (uint64_t n = 0; n < run->options.random_bytes; n++)
             add_random(run, (unsigned)(form - run->forms.forms), &rng);
     }
-    finish(run);
+    run_finish(run);
 }
