@@ -334,11 +334,11 @@ bool op_cmpxchg8b(struct cpu *cpu, const struct insn *in)
 bool op_cmpxchg16b(struct cpu *cpu, const struct insn *in)
 {
     uint64_t ea = insn_ea(cpu, in);
-    gva_t gva;
+    gva_t gva = ea + (in->seg >= FS ? cpu->seg[in->seg].base : 0);
 
+    if (gva & 15) /* comes before a stack address that is not canonical */
+        return cpu_raise_gp(cpu, 0);
     if (!seg_to_linear(cpu, in->seg, ea, 16, ACCESS_WRITE, &gva))
         return false;
-    if (gva & 15)
-        return cpu_raise_gp(cpu, 0);
     return exchange(cpu, in, ea, 8);
 }
