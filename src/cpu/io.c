@@ -9,6 +9,7 @@
 #include "cpu/io.h"
 #include "cpu/access.h"
 #include "cpu/cpuid.h"
+#include "cpu/string.h"
 
 #define TSS_IO_MAP_BASE 0x66u
 #define TSS_TYPE_AVAILABLE 9u /* 32-bit; 64-bit in long mode */
@@ -181,23 +182,37 @@ static bool outs_once(struct cpu *cpu, const struct insn *in, uint16_t port, uns
 
 typedef bool once_fn(struct cpu *cpu, const struct insn *in, uint16_t port, unsigned size);
 
-/* One iteration at a time under TF, so that each one traps. */
+/* The most iterations that one call may make: see string.c. */
+static uint64_t repeat_limit(const struct cpu *cpu)
+{
+    uint64_t left = cpu->icount_limit - cpu->icount;
+
+    if ((cpu->rflags & FLAG_TF) || cpu->icount_limit <= cpu->icount)
+        return 1;
+    return left < REP_CHUNK ? left : REP_CHUNK;
+}
+
 static bool repeat(struct cpu *cpu, const struct insn *in, once_fn *once, uint16_t port,
                    unsigned size)
 {
-    unsigned left = cpu->rflags & FLAG_TF ? 1 : REP_CHUNK;
-    uint64_t count = gpr_read(cpu, RCX, in->asize, false);
+    uint64_t count = gpr_read(cpu, RCX, in->asize, false), done = 0;
+    const uint64_t limit = repeat_limit(cpu);
+    bool ok = true;
 
-    while (count) {
-        if (!once(cpu, in, port, size))
-            return false;
+    while (count && done < limit) {
+        ok = once(cpu, in, port, size);
+        if (!ok)
+            break;
+        done++;
         gpr_write(cpu, RCX, in->asize, false, --count);
-        if (--left == 0 || atomic_load_explicit(&cpu->attention, memory_order_relaxed))
+        if (atomic_load_explicit(&cpu->attention, memory_order_relaxed))
             break;
     }
-    if (count)
-        cpu->rip = cpu_is_64bit(cpu) ? cpu->rip - in->len : (uint32_t)(cpu->rip - in->len);
-    return true;
+    if (done)
+        cpu->icount += ok ? done - 1 : done; /* the engine counts a call without a fault as one */
+    if (ok && count)
+        string_again(cpu, in);
+    return ok;
 }
 
 static bool string_io(struct cpu *cpu, const struct insn *in, once_fn *once)

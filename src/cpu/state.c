@@ -404,6 +404,7 @@ static void drop_meaningless_bits(struct cpu *cpu)
     cpu->dr[4] = cpu->dr[5] = 0;
     cpu->dr[6] = dr6_fixed(cpu->dr[6]);
     cpu->dr[7] = dr7_fixed(cpu->dr[7]);
+    cpu->pending_db &= dr6_fixed(UINT64_MAX) ^ dr6_fixed(0);
     for (unsigned i = 0; i < SEG_COUNT; i++)
         cpu->seg[i].attr &= 0xf0ff;
     cpu->ldtr.attr &= 0xf0ff;

@@ -344,8 +344,7 @@ static uint64_t iteration_limit(const struct cpu *cpu, const struct insn *in)
     return min_u64(limit, cpu->icount_limit - cpu->icount);
 }
 
-/* The instruction is to be executed again. Outside 64-bit mode its address may have wrapped. */
-static void put_back(struct cpu *cpu, const struct insn *in)
+void string_again(struct cpu *cpu, const struct insn *in)
 {
     uint64_t rip = cpu->rip - in->len;
 
@@ -389,7 +388,7 @@ static bool string_run(struct cpu *cpu, const struct insn *in, const struct stri
     if (done)
         cpu->icount += ok ? done - 1 : done; /* the engine counts a call without a fault as one */
     if (ok && !ended && done < count)
-        put_back(cpu, in);
+        string_again(cpu, in);
     return ok;
 }
 

@@ -16,4 +16,8 @@ bool op_stos(struct cpu *cpu, const struct insn *in) MUST_USE;
 bool op_lods(struct cpu *cpu, const struct insn *in) MUST_USE;
 bool op_scas(struct cpu *cpu, const struct insn *in) MUST_USE;
 
+/* Puts cpu->rip back on a repeated instruction that is not complete. Outside 64-bit mode the
+ * address may have wrapped. */
+void string_again(struct cpu *cpu, const struct insn *in);
+
 #endif

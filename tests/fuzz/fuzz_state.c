@@ -1,12 +1,14 @@
 /* fuzz_state.c - saved machines that somebody has changed, and what happens when they go on.
  *
- *   choice  (offset:2 length bytes)...  or  a whole file
+ *   choice  (field:2 how number)...  or  (offset:2 length bytes)...  or  a whole file
  *
- * The bytes are written over a good file of a machine in the mode that `choice` says (bits 3:0);
- * then the checksum is made right again, because that keeps out accidents and not enemies. Bit 4:
- * the input is the file itself. Bit 5: the checksum stays wrong. Bit 6: loaded as by --restore
- * instead of by the monitor. If the file is accepted, the machine runs, its devices are used, and
- * it must be possible to save it and load that again. */
+ * Bit 7 of `choice`: fields are changed. `how` has the element in bits 3:0, and in bits 5:4 whether
+ * the number replaces its value, flips bits of it, replaces it inverted, or is added to it.
+ * Otherwise bytes are written over a good file of a machine in the mode that `choice` says (bits
+ * 3:0); then the checksum is made right again, because that keeps out accidents and not enemies.
+ * Bit 4: the input is the file itself. Bit 5: the checksum stays wrong. Bit 6: loaded as by
+ * --restore instead of by the monitor. If the file is accepted, the machine runs, its devices are
+ * used, and it must be possible to save it and load that again. */
 #define _GNU_SOURCE
 #include "base/checksum.h"
 #include "guest.h"
@@ -21,6 +23,8 @@
 
 #define FILE_MAX (256 * KIB)
 #define FEATURES_AT 48 /* in the header */
+#define STATE_AT 320   /* behind the header */
+#define MAX_FIELDS 1024u
 #define INSTRUCTIONS 500u
 
 struct file {
@@ -77,7 +81,64 @@ static const struct file *good_file(struct vm *vm, unsigned mode)
     return good[mode];
 }
 
-static void change(struct file *f, struct input *in)
+/* Where the values of a field are in the file. */
+struct place {
+    size_t at;
+    uint32_t size, count;
+};
+
+/* The state has the format of base/state.c; this is a good one. */
+static unsigned find_fields(const struct file *f, struct place places[MAX_FIELDS])
+{
+    const uint8_t *b = f->bytes;
+    size_t at = STATE_AT;
+    unsigned found = 0;
+    uint32_t fields, count;
+
+    while (b[at]) {
+        at += 1u + b[at] + 8;
+        memcpy(&fields, b + at, 4);
+        for (at += 4; fields && found < MAX_FIELDS; fields--) {
+            at += 1u + b[at];
+            memcpy(&count, b + at + 1, 4);
+            places[found++] = (struct place){at + 5, b[at], count};
+            at += 5 + (size_t)b[at] * count;
+        }
+    }
+    return found;
+}
+
+static void change_field(uint8_t *at, uint32_t size, unsigned how, uint64_t number)
+{
+    uint64_t v = 0;
+
+    memcpy(&v, at, size);
+    switch (how >> 4 & 3) {
+    case 0: v = number; break;
+    case 1: v ^= number; break;
+    case 2: v = ~number; break;
+    default: v += number; break;
+    }
+    memcpy(at, &v, size);
+}
+
+static void change_fields(struct file *f, struct input *in)
+{
+    static struct place places[MAX_FIELDS];
+    static unsigned count;
+
+    if (!count)
+        count = find_fields(f, places);
+    while (in->left > 2) {
+        const struct place *p = &places[input_u16(in) % count];
+        unsigned how = input_u8(in);
+
+        change_field(f->bytes + p->at + (how & 15) % p->count * p->size, p->size, how,
+                     input_number(in));
+    }
+}
+
+static void change_bytes(struct file *f, struct input *in)
 {
     while (in->left > 2) {
         uint16_t at = input_u16(in);
@@ -86,6 +147,22 @@ static void change(struct file *f, struct input *in)
         if (at + count <= f->size)
             input_take(in, f->bytes + at, count);
     }
+}
+
+/* Over a good file, or all of it. */
+static void make_file(struct file *f, const struct file *good, unsigned choice, struct input *in)
+{
+    if (choice & 0x10) {
+        f->size = in->left < FILE_MAX ? in->left : FILE_MAX;
+        memcpy(f->bytes, in->bytes, f->size);
+        return;
+    }
+    memcpy(f->bytes, good->bytes, good->size);
+    f->size = good->size;
+    if (choice & 0x80)
+        change_fields(f, in);
+    else
+        change_bytes(f, in);
 }
 
 static void correct(struct file *f, const struct file *good)
@@ -159,11 +236,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int rc;
 
     vm_fixture_reset(vm);
-    file.size = in.left < FILE_MAX ? in.left : FILE_MAX;
-    if (choice & 0x10)
-        memcpy(file.bytes, in.bytes, file.size);
-    else
-        file = *good, change(&file, &in);
+    make_file(&file, good, choice, &in);
     if (!(choice & 0x20))
         correct(&file, good);
     rc = load(vm, &file, choice & 0x40, &err);

@@ -173,7 +173,7 @@ void machine_pass(struct pc *pc, uint64_t ns, unsigned rounds)
     uint64_t end = clock_now(&pc->clock) + ns;
 
     bus_lock(&pc->bus);
-    while (rounds-- && clock_next_deadline(&pc->clock) <= end) {
+    for (; rounds && clock_next_deadline(&pc->clock) <= end; rounds--) {
         uint64_t next = clock_next_deadline(&pc->clock), now = clock_now(&pc->clock);
 
         if (next > now)
@@ -181,7 +181,7 @@ void machine_pass(struct pc *pc, uint64_t ns, unsigned rounds)
         sync_time(pc);
         clock_run_timers(&pc->clock);
     }
-    if (clock_now(&pc->clock) < end)
+    if (rounds && clock_now(&pc->clock) < end)
         pc->cpu->idle_ns += end - clock_now(&pc->clock);
     sync_time(pc);
     bus_unlock(&pc->bus);
@@ -201,6 +201,39 @@ void machine_save(struct pc *pc, uint8_t **data, size_t *size)
     bus_unlock(&pc->bus);
 }
 
+/* The name of the field at byte `at` of a saved state, whose format is that of base/state.c. */
+static const char *field_at(const uint8_t *b, size_t at, char name[256])
+{
+    uint32_t fields, count;
+
+    for (size_t p = 0; b[p];) {
+        p += 1u + b[p] + 8;
+        memcpy(&fields, b + p, 4);
+        for (p += 4; fields; fields--) {
+            memcpy(name, b + p + 1, b[p]);
+            name[b[p]] = '\0';
+            p += 1u + b[p];
+            memcpy(&count, b + p + 1, 4);
+            p += 5 + (size_t)b[p] * count;
+            if (at < p)
+                return name;
+        }
+    }
+    return "?";
+}
+
+void machine_compare_states(const uint8_t *a, const uint8_t *b, size_t size)
+{
+    char name[256];
+
+    if (!size)
+        fuzz_fail("the size of the state has changed");
+    for (size_t i = 0; i < size; i++)
+        if (a[i] != b[i])
+            fuzz_fail("the state is not the same after loading: %s, byte %zu of %zu",
+                      field_at(a, i, name), i, size);
+}
+
 void machine_check_saving(struct pc *pc)
 {
     uint8_t *before, *after;
@@ -213,12 +246,7 @@ void machine_check_saving(struct pc *pc)
         fuzz_fail("a saved state cannot be loaded: %s", err.text);
     bus_unlock(&pc->bus);
     machine_save(pc, &after, &size_after);
-    if (size != size_after)
-        fuzz_fail("the size of the state has changed");
-    for (size_t i = 0; i < size; i++)
-        if (before[i] != after[i])
-            fuzz_fail("the state is not the same after loading: byte %zu of %zu (after '%.40s')", i,
-                      size, (const char *)before + (i > 40 ? i - 40 : 0));
+    machine_compare_states(before, after, size == size_after ? size : 0);
     free(before);
     free(after);
 }

@@ -35,11 +35,13 @@ void machine_clear_ram(struct pc *pc, const struct engine_ops *engine);
 /* Executes up to `count` instructions, and the timers that come due. Stops earlier when the machine
  * is shut down, or halted without a timer, or a debugger has stopped it. */
 enum cpu_exit machine_run(struct pc *pc, const struct engine_ops *engine, uint64_t count);
-/* Lets time pass without the CPU; at most `rounds` timers fire. */
+/* Lets time pass without the CPU, but not beyond the `rounds`-th timer. */
 void machine_pass(struct pc *pc, uint64_t ns, unsigned rounds);
 
 /* The state of all devices and the CPU; the caller frees *data. */
 void machine_save(struct pc *pc, uint8_t **data, size_t *size);
+/* Fails if two saved states are not the same. */
+void machine_compare_states(const uint8_t *a, const uint8_t *b, size_t size);
 /* Saves, loads what was saved, and saves again: it must load, and be the same. */
 void machine_check_saving(struct pc *pc);
 /* Fails unless the CPU is in a state that a CPU can be in, all that is derived from its registers

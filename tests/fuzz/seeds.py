@@ -68,6 +68,86 @@ def devices():
         yield f"{n}", out
 
 
+    for name, operations in chips().items():
+        for save_at in (0, len(operations) // 2, len(operations) - 3, 255):
+            yield f"{name}-{save_at}", bytes([max(save_at, 0) & 0xFF]) + b"".join(operations)
+
+
+PORTS = [0x20, 0x21, 0xA0, 0xA1, 0x4D0, 0x4D1, 0x40, 0x41, 0x42, 0x43, 0x61, 0x60, 0x64, 0x70, 0x71, 0x72,
+         0x73, 0x80, 0x92, 0xCF9, 0x3F8, 0x3F9, 0x3FA, 0x3FB, 0x3FC, 0x3FD, 0x3FE, 0x3FF, 0x510, 0x511,
+         0x514, 0x518, 0x600, 0x602, 0x604, 0x608, 0x620, 0xE9, 0xF4]  # as in fuzz_devices.c
+
+
+def chips():
+    """What a driver of each chip does."""
+    def out(port, *values):
+        return [bytes([0x40, PORTS.index(port), v]) for v in values]
+
+    def get(port, times=1):
+        return [bytes([0, PORTS.index(port)])] * times
+
+    def wait(ns):
+        return [bytes([0xE2, 0, 4]) + struct.pack("<I", ns)]
+
+    def mmio(page, offset, value):
+        return [bytes([0xB0, page, offset // 4, 4]) + struct.pack("<I", value)]
+
+    def mmio_get(page, offset):
+        return [bytes([0x90, page, offset // 4])]
+
+    def lapic(offset, value):
+        return [bytes([0xC1, offset & 0xFF, 4]) + struct.pack("<I", value)]
+
+    def mouse(*commands):
+        return sum((out(0x64, 0xD4) + out(0x60, c) + wait(2000000) + get(0x60, 2) for c in commands), [])
+
+    def keyboard(*commands):
+        return sum((out(0x60, c) + wait(2000000) + get(0x64) + get(0x60, 2) for c in commands), [])
+
+    pic = out(0x20, 0x11) + out(0x21, 0x20, 4, 1, 0) + out(0xA0, 0x11) + out(0xA1, 0x28, 2, 1, 0)
+    return {
+        "pic": pic + out(0x20, 0x0A, 0x0B, 0x20, 0x60, 0xA0, 0xC2, 0x68) + get(0x20, 2) + get(0x21),
+        "pit": pic + out(0x43, 0x34) + out(0x40, 0, 16) + wait(5000000) + get(0x40, 2) +
+        out(0x43, 0x00, 0xE2) + get(0x40, 3) + out(0x43, 0xB6) + out(0x42, 9, 1) + out(0x61, 3) +
+        wait(400000) + get(0x61) + out(0x43, 0x80) + get(0x42, 2) + [b"\xc5\0\0"],
+        "pit-modes": sum((out(0x43, 0x30 | m << 1 | b) + out(0x40, 0x99, 1) + wait(100000) + get(0x40, 2)
+                          for m in range(6) for b in (0, 1)), []),
+        "rtc": out(0x70, 0x0B) + out(0x71, 0x72) + out(0x70, 0x0A) + out(0x71, 0x26) + wait(2000000000) +
+        out(0x70, 0x0C) + get(0x71, 2) + sum((out(0x70, r) + get(0x71) for r in range(10)), []) +
+        out(0x70, 1) + out(0x71, 0xC0) + out(0x70, 0x0B) + out(0x71, 0x22) + wait(1500000000) +
+        out(0x70, 0x0C) + get(0x71),
+        "uart": out(0x3FB, 0x83) + out(0x3F8, 1) + out(0x3F9, 0) + out(0x3FB, 3) + out(0x3FA, 0xC7) +
+        out(0x3F9, 15) + out(0x3FC, 0x0B) + out(0x3F8, 65, 66) + get(0x3FA, 2) + get(0x3FD) +
+        [bytes([0xF8, 0, 8]) + b"received"] + wait(3000000) + get(0x3F8, 4) + get(0x3FE) +
+        out(0x3FC, 0x1B) + out(0x3F8, 67) + wait(1000000) + get(0x3F8),
+        "mouse": out(0x64, 0xA8, 0x20) + get(0x60) + mouse(0xFF, 0xF2, 0xE8, 3, 0xF3, 100, 0xF4, 0xE6,
+                                                            0xE7, 0xE9, 0xEB, 0xEA, 0xF0, 0xEE, 0xEC) +
+        mouse(0xE9),
+        "keyboard": out(0x64, 0xAA) + get(0x60) + keyboard(0xFF, 0xF2, 0xED, 7, 0xF3, 0x20, 0xF0, 0, 0xF0,
+                                                         2, 0xF5, 0xF4, 0xEE, 0xFE, 0xF6) +
+        out(0x64, 0xD0) + get(0x60) + out(0x64, 0xD1) + out(0x60, 0xDD) + out(0x64, 0x60) +
+        out(0x60, 0x47) + out(0x64, 0xD2) + out(0x60, 0x1C) + wait(1000000) + get(0x60),
+        "hpet": mmio_get(1, 0) + mmio_get(1, 4) + mmio(1, 0x10, 3) + mmio(1, 0xF0, 5) + mmio_get(1, 0x10) +
+        mmio(1, 0x100, 0x4C) + mmio(1, 0x108, 0x100000) + wait(20000000) + mmio_get(1, 0x20) +
+        mmio_get(1, 0xF0) + mmio(1, 0x20, 1) + mmio(1, 0x10, 0),
+        "ioapic": mmio(0, 0, 1) + mmio_get(0, 0x10) +
+        sum((mmio(0, 0, 0x10 + 2 * n) + mmio(0, 0x10, 0x8030 + n) + mmio(0, 0, 0x11 + 2 * n) +
+             mmio(0, 0x10, 0) for n in (1, 2, 4, 9)), []) + keyboard(0xEE),
+        "lapic": lapic(0xF0, 0x1FF) + [bytes([0xC1, 0xE0, 1, 0xFF])] + [bytes([0xC9, 0x20, 2, 0x20, 0])] +
+        lapic(0x80, 0x20) + [b"\xc5\0\0", b"\xc0\xb0", b"\xc7\0\0", b"\xc2\x30\0"] +
+        wait(5000000) + [bytes([0xC4, 0, 4]) + struct.pack("<I", 9000000)] + wait(5000000),
+        "acpi": out(0x602, 0x20, 1) + out(0x604, 1) + get(0x604) + [b"\xe1\0\0"] + get(0x600, 2) +
+        out(0x600, 0xFF, 0xFF) + get(0x608, 4) + out(0x604, 0x01, 0x34),
+        "fw-cfg": [bytes([0x48, PORTS.index(0x510)]) + struct.pack("<H", key) + b for key in
+                   (0, 1, 3, 5, 8, 0x0F, 0x11, 0x14, 0x15, 0x17, 0x18, 0x19, 0x20, 0x8000)
+                   for b in [b""]] + get(0x511, 9) +
+        [bytes([0x50, PORTS.index(0x514)]) + b"\0\0\0\0",
+         bytes([0x50, PORTS.index(0x518)]) + b"\0\0\x10\0"],
+        "reset": out(0x92, 2) + get(0x92) + out(0x92, 0) + out(0xCF9, 2, 6) + get(0xCF9) + out(0x92, 1) +
+        out(0x64, 0xFE) + out(0x80, 7) + out(0xE9, 72) + out(0xF4, 3),
+    }
+
+
 def elf(bits, note, segments):
     """An ELF kernel at 1 MiB."""
     code = bytes.fromhex("b878563412f4ebfd")
@@ -227,6 +307,11 @@ def state():
             out += struct.pack("<HB", chance.randrange(320, 5000), count) + \
                 chance.choice([b"\xff" * count, chance.randbytes(count), b"\0" * count])
         yield f"changed-{n}", out
+    for field in range(700):
+        yield f"field-{field}", bytes([0x80 | field % 12 | (0x40 if field % 7 == 0 else 0)]) + \
+            struct.pack("<HB", field, chance.randrange(64)) + \
+            chance.choice([b"\x08" + b"\xff" * 8, b"\x00", b"\x01" + chance.randbytes(1),
+                           b"\x04" + chance.randbytes(4), b"\x08" + chance.randbytes(8)])
     yield "empty", b"\x30"
     yield "magic", b"\x10DobleVM\n" + bytes(400)
 
