@@ -66,7 +66,7 @@ struct test_case {
     uint32_t form;      /* index of its form */
     uint64_t number;    /* of a sequence: what it is made from */
     uint16_t code_len;  /* of a sequence, which begins at `offset` from SEQ_BASE; else 0 */
-    uint8_t code[SEQ_ROOM];
+    uint8_t code[SEQ_ROOM + 16];
     uint64_t operand;  /* linear address of its (last) memory operand, 0: none */
     uint8_t bytes[16]; /* bytes that follow it in the page are NOPs */
     struct state init;
@@ -90,6 +90,14 @@ struct result {
     uint32_t line_count;
     struct line lines[MAX_LINES]; /* data that changed */
 };
+
+/* What is in the pages of a sequence; it may go on in the first page behind the last. */
+static inline void case_make_image(const struct test_case *c, uint8_t image[SEQ_SIZE])
+{
+    memset(image, 0xcc, SEQ_SIZE);
+    for (unsigned i = 0; i < c->code_len; i++)
+        image[(c->offset + i) % SEQ_SIZE] = c->code[i];
+}
 
 /* What is in the data pages before a sequence. */
 static inline void case_fill_data(uint64_t number, uint8_t *data)

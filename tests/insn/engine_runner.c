@@ -237,8 +237,7 @@ static void place_sequence(struct engine_runner *r, const struct test_case *c)
     uint8_t *pages = memory_ram(&r->mem, PHYS_SEQ, SEQ_SIZE);
     uint8_t image[SEQ_SIZE];
 
-    memset(image, 0xcc, sizeof(image));
-    memcpy(image + c->offset, c->code, c->code_len);
+    case_make_image(c, image);
     if (memcmp(pages, image, sizeof(image)) != 0) {
         memcpy(pages, image, sizeof(image));
         memory_touched(&r->mem, PHYS_SEQ, PAGE_SIZE);

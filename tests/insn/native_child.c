@@ -182,8 +182,7 @@ static void place_sequence(const struct test_case *c)
 {
     uint8_t image[SEQ_SIZE];
 
-    memset(image, 0xcc, sizeof(image));
-    memcpy(image + c->offset, c->code, c->code_len);
+    case_make_image(c, image);
     if (memcmp(child.memory->sequence, image, sizeof(image)) != 0)
         memcpy(child.memory->sequence, image, sizeof(image));
     case_fill_data(c->number, child.memory->data);

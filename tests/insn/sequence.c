@@ -28,8 +28,9 @@ static bool decode_form(const struct sequence_maker *m, const struct form *form,
     return form_encode(form, &m->decoders[form->mode != 64], &rng, bytes, d);
 }
 
-/* Interrupt returns and far branches mostly end a sequence, and XRSTOR restores parts of the host's
- * state that the guest does not have. */
+/* Interrupt returns and far branches mostly end a sequence, XRSTOR restores parts of the host's
+ * state that the guest does not have, and a random selector may be of one of the host's
+ * descriptors. */
 static bool may_be_in_sequence(const struct sequence_maker *m, const struct form *form)
 {
     struct decoded d;
@@ -45,6 +46,10 @@ static bool may_be_in_sequence(const struct sequence_maker *m, const struct form
     case ZYDIS_MNEMONIC_IRETQ:
     case ZYDIS_MNEMONIC_INT:
     case ZYDIS_MNEMONIC_INT1:
+    case ZYDIS_MNEMONIC_LAR:
+    case ZYDIS_MNEMONIC_LSL:
+    case ZYDIS_MNEMONIC_VERR:
+    case ZYDIS_MNEMONIC_VERW:
     case ZYDIS_MNEMONIC_XRSTOR:
     case ZYDIS_MNEMONIC_XRSTOR64: return false;
     default: return true;
@@ -465,18 +470,20 @@ static void make_state(struct making *k, const struct decoded *nop, const enum c
     c->init.fs_base = first->init.fs_base;
     c->init.gs_base = first->init.gs_base;
     c->init.rip = first->init.rip;
+    if (state == 1 && k->s->offset < PAGE_SIZE) /* the same code at its other address */
+        c->init.rip += SEQ_SIZE;
     for (unsigned i = 0; i < 16; i++)
         if (content[i] != ANYTHING && !rng_one_in(&k->rng, 24))
             c->init.gpr[i] = first->init.gpr[i];
 }
 
-/* Some at the end of a page, some across it, some over into the page's other address. */
+/* Some at the end of a page, across it, or over into the first page's other address. */
 static unsigned pick_offset(struct rng *rng)
 {
     unsigned page = rng_below(rng, SEQ_PAGES) * PAGE_SIZE;
 
-    if (page == 0 && rng_one_in(rng, 8))
-        return PAGE_SIZE - rng_below(rng, 200);
+    if (rng_one_in(rng, 8))
+        return page + PAGE_SIZE - 1 - rng_below(rng, 200);
     return page + rng_below(rng, PAGE_SIZE - SEQ_ROOM);
 }
 
