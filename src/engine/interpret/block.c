@@ -46,10 +46,10 @@ static bool has_page(const struct block *b, uintptr_t page)
 }
 
 /* The link to follow in the list that begins at `slot`. */
-static struct block *next_in_slot(const struct interpreter *it, const struct block *b,
-                                  struct block *const *slot)
+static struct block **link_in_slot(const struct interpreter *it, struct block *b,
+                                   struct block *const *slot)
 {
-    return page_slot(it, b->code) == slot ? b->next_in_page : b->next_in_page2;
+    return page_slot(it, b->code) == slot ? &b->next_in_page : &b->next_in_page2;
 }
 
 static bool overlaps(const struct block *b, const uint8_t *start, const uint8_t *end)
@@ -73,8 +73,16 @@ static void unhash(struct interpreter *it, struct block *dead)
         *at = dead->next_in_hash;
 }
 
-/* Lists of pages that share a slot are one; a block with two pages may be in two lists, or twice in
- * one, so dead ones stay linked. */
+static void kill_block(struct cpu *cpu, struct block *b)
+{
+    unhash(interp_of(cpu), b);
+    b->mode = BLOCK_DEAD;
+    atomic_fetch_or(&cpu->attention, ATTN_CODE);
+}
+
+/* Lists of pages that share a slot are one. A dead block leaves its list, or code that changes
+ * itself would make it longer with every change; but one with two pages, which may be in two lists,
+ * or twice in one, stays. */
 bool block_code_changed(struct cpu *cpu, gpa_t gpa, uint64_t len)
 {
     struct interpreter *it = interp_of(cpu);
@@ -85,16 +93,17 @@ bool block_code_changed(struct cpu *cpu, gpa_t gpa, uint64_t len)
     if (!start)
         return false;
     slot = page_slot(it, start);
-    for (struct block *b = *slot; b; b = next_in_slot(it, b, slot)) {
+    for (struct block **at = slot, *b; (b = *at);) {
         if (b->mode != BLOCK_DEAD && has_page(b, page_of(start))) {
-            if (overlaps(b, start, start + len)) {
-                unhash(it, b);
-                b->mode = BLOCK_DEAD;
-                atomic_fetch_or(&cpu->attention, ATTN_CODE);
-            } else {
+            if (overlaps(b, start, start + len))
+                kill_block(cpu, b);
+            else
                 left = true;
-            }
         }
+        if (b->mode == BLOCK_DEAD && !b->code2)
+            *at = b->next_in_page;
+        else
+            at = link_in_slot(it, b, slot);
     }
     return left;
 }
