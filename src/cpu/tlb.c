@@ -28,15 +28,14 @@ void tlb_init(struct tlb *tlb)
     tlb->large_base = 1;
 }
 
-/* Native code would find this page only at an address that is not canonical. */
-static uint8_t no_page[PAGE_SIZE];
-
+/* Native code would find this page only at an address that is not canonical, and then access the
+ * host's page 0, which is never mapped: the interpreter does the instruction after that fault. */
 void tlb_forget_stack(struct cpu *cpu)
 {
     const gva_t nowhere = UINT64_C(1) << 63;
 
     cpu->native.stack_tag = 0 - nowhere;
-    cpu->native.stack_addend = (uintptr_t)no_page - nowhere;
+    cpu->native.stack_addend = 0 - nowhere;
 }
 
 void tlb_select(struct cpu *cpu)

@@ -232,6 +232,17 @@ static bool emit_address(struct block_builder *b)
     return true;
 }
 
+static void note_fault_site(struct block_builder *b, const struct insn *in, const uint8_t *at)
+{
+    struct fault_site *f = &b->t->faults[b->t->fault_count++];
+
+    *f = (struct fault_site){
+        .offset = (uint32_t)(at - b->t->writable),
+        .page_offset = b->page_offset,
+        .in = in,
+    };
+}
+
 /* Misses are interpreted, and go on at the place set by set_resume(). */
 static void emit_check(struct block_builder *b, unsigned size, bool write, const struct insn *in)
 {
@@ -242,7 +253,8 @@ static void emit_check(struct block_builder *b, unsigned size, bool write, const
 
 /* The same for an access at RSP + disp: R14 = its address. The page of the stack is kept, so that
  * neither its index nor its entry has to be looked up; an access that is not aligned, or elsewhere,
- * is checked like any other, behind the block. */
+ * is checked like any other, behind the block. Where no page is kept, the access may raise a native
+ * fault (see tlb_forget_stack()), and has to be a fault site. */
 static void emit_stack_check(struct block_builder *b, unsigned size, bool write,
                              const struct insn *in)
 {
@@ -271,6 +283,8 @@ static bool on_stack(const struct block_builder *b, const struct insn *in)
 /* The end of the instruction: interpreted ones go on here. */
 static void set_resume(struct block_builder *b, const struct insn *in)
 {
+    for (size_t i = b->t->fault_count; i > 0 && b->t->faults[i - 1].in == in; i--)
+        b->t->faults[i - 1].resume = (uint32_t)(b->a.p - b->t->writable);
     for (unsigned i = b->cold_count; i > 0 && b->cold[i - 1].in == in; i--)
         b->cold[i - 1].resume = b->a.p;
 }
@@ -331,17 +345,6 @@ static void move_spilled(struct block_builder *b, const struct encoding *e, uint
             asm_gs(&b->a, true, store ? 0x89 : 0x8b, e->gpr[g], gpr_at(g));
 }
 
-static void note_fault_site(struct block_builder *b, const struct insn *in, const uint8_t *at)
-{
-    struct fault_site *f = &b->t->faults[b->t->fault_count++];
-
-    *f = (struct fault_site){
-        .offset = (uint32_t)(at - b->t->writable),
-        .page_offset = b->page_offset,
-        .in = in,
-    };
-}
-
 static uint16_t spilled_registers(void)
 {
     uint16_t mask = 0;
@@ -362,7 +365,6 @@ static void emit_copy(struct block_builder *b)
     uint32_t free_regs = 1u << RCX | (mem ? 0 : 1u << R14 | 1u << R15);
     uint16_t spilled = d->gpr_used & spilled_registers();
     const struct insn *in = NULL;
-    size_t fault_at;
 
     if (mem && (high || __builtin_popcount(spilled) > 1)) {
         e.index = REG_NONE; /* the address in one register */
@@ -384,22 +386,21 @@ static void emit_copy(struct block_builder *b)
             emit_interpret_call(b, in);
             return;
         }
-        if (on_stack(b, &d->in))
+        if (on_stack(b, &d->in)) {
             emit_stack_check(b, d->in.mem_size, d->writes_mem, in);
-        else
+            faults = true;
+        } else {
             emit_check(b, d->in.mem_size, d->writes_mem, in);
+        }
         if (e.index == REG_NONE)
             asm_lea(&b->a, true, e.mem, R14, R15, 0, 0);
     }
     move_spilled(b, &e, d->gpr_used, false);
-    fault_at = b->t->fault_count;
     if (faults)
         note_fault_site(b, in, b->a.p);
     b->a.p += encode_insn(b->a.p, d, &e);
     move_spilled(b, &e, d->gpr_written, true);
-    if (faults)
-        b->t->faults[fault_at].resume = (uint32_t)(b->a.p - b->t->writable);
-    if (mem)
+    if (in)
         set_resume(b, in);
 }
 
@@ -423,16 +424,18 @@ static void emit_lea(struct block_builder *b)
 }
 
 /* MOV [R14 + R15], reg (64 bits) */
-static void store_operand(struct block_builder *b, unsigned reg)
+static void store_operand(struct block_builder *b, unsigned reg, const struct insn *in)
 {
+    note_fault_site(b, in, b->a.p);
     asm_byte(&b->a, 0x4b | (reg >> 3) << 2);
     asm_byte(&b->a, 0x89);
     asm_byte(&b->a, (reg & 7) << 3 | 4);
     asm_byte(&b->a, 7 << 3 | 6);
 }
 
-static void load_operand(struct block_builder *b, unsigned reg)
+static void load_operand(struct block_builder *b, unsigned reg, const struct insn *in)
 {
+    note_fault_site(b, in, b->a.p);
     asm_byte(&b->a, 0x4b | (reg >> 3) << 2);
     asm_byte(&b->a, 0x8b);
     asm_byte(&b->a, (reg & 7) << 3 | 4);
@@ -449,7 +452,7 @@ static void emit_push(struct block_builder *b)
     asm_lea(&b->a, true, R14, R13, REG_NONE, 0, -8);
     emit_stack_check(b, 8, true, in);
     reg = use_register(b, b->d.in.reg, RCX);
-    store_operand(b, reg);
+    store_operand(b, reg, in);
     asm_move(&b->a, R13, R14);
     set_resume(b, in);
 }
@@ -463,7 +466,7 @@ static void emit_pop(struct block_builder *b)
         return;
     asm_move(&b->a, R14, R13);
     emit_stack_check(b, 8, false, in);
-    load_operand(b, RCX);
+    load_operand(b, RCX, in);
     asm_lea(&b->a, true, R13, R13, REG_NONE, 0, 8);
     if (to == REG_NONE)
         asm_store(&b->a, RCX, gpr_at(b->d.in.reg));
@@ -486,7 +489,7 @@ static void emit_push_other(struct block_builder *b)
             return;
         }
         emit_check(b, 8, false, in);
-        load_operand(b, RCX);
+        load_operand(b, RCX, in);
         asm_store(&b->a, RCX, NATIVE(target));
     }
     asm_lea(&b->a, true, R14, R13, REG_NONE, 0, -8);
@@ -495,7 +498,7 @@ static void emit_push_other(struct block_builder *b)
         asm_load(&b->a, RCX, NATIVE(target));
     else
         asm_const(&b->a, RCX, (uint64_t)b->d.in.imm);
-    store_operand(b, RCX);
+    store_operand(b, RCX, in);
     asm_move(&b->a, R13, R14);
     set_resume(b, in);
 }
@@ -508,7 +511,7 @@ static void emit_leave(struct block_builder *b)
         return;
     asm_move(&b->a, R14, RBP);
     emit_stack_check(b, 8, false, in);
-    load_operand(b, RCX);
+    load_operand(b, RCX, in);
     asm_lea(&b->a, true, R13, R14, REG_NONE, 0, 8);
     asm_move(&b->a, RBP, RCX);
     set_resume(b, in);
@@ -574,7 +577,7 @@ static void emit_push_return(struct block_builder *b, const struct insn *in)
     emit_stack_check(b, 8, true, in);
     asm_load(&b->a, RCX, NATIVE(page_base));
     asm_lea(&b->a, true, RCX, RCX, REG_NONE, 0, (int32_t)next_offset(b));
-    store_operand(b, RCX);
+    store_operand(b, RCX, in);
     asm_move(&b->a, R13, R14);
 }
 
@@ -601,7 +604,7 @@ static bool emit_target(struct block_builder *b, const struct insn *in)
         if (!emit_address(b))
             return false;
         emit_check(b, 8, false, in);
-        load_operand(b, R14);
+        load_operand(b, R14, in);
         return true;
     }
     reg = use_register(b, d->in.rm, R14);
@@ -610,9 +613,9 @@ static bool emit_target(struct block_builder *b, const struct insn *in)
     return true;
 }
 
-/* R14 = where an indirect branch leads; R15 = its slot of the jump cache. If something waits, or the
- * cache doesn't know the target, the interpreter does the branch, of which nothing has happened yet:
- * a target that is no canonical address makes the branch itself raise #GP. */
+/* R14 = where an indirect branch leads; R15 = its slot of the jump cache. If something waits, or
+ * the cache doesn't know the target, the interpreter does the branch, of which nothing has happened
+ * yet: a target that is no canonical address makes the branch itself raise #GP. */
 static void emit_find_target(struct block_builder *b, const struct insn *in)
 {
     uint8_t *waiting, *unknown;
@@ -653,7 +656,7 @@ static void emit_return(struct block_builder *b)
         return;
     asm_move(&b->a, R14, R13);
     emit_stack_check(b, 8, false, in);
-    load_operand(b, R14);
+    load_operand(b, R14, in);
     emit_find_target(b, in);
     asm_lea(&b->a, true, R13, R13, REG_NONE, 0, 8 + (uint16_t)b->d.in.imm);
     set_resume(b, in);
@@ -835,7 +838,7 @@ static void emit_insn(struct block_builder *b)
 static bool room(struct translator *t)
 {
     if (t->used + (TBLOCK_MAX_INSNS + 1) * (size_t)INSN_ROOM > t->size ||
-        t->fault_count + TBLOCK_MAX_INSNS > 512u * 1024)
+        t->fault_count + 2 * TBLOCK_MAX_INSNS > 512u * 1024)
         t->full = true;
     return !t->full;
 }
