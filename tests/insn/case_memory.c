@@ -99,6 +99,8 @@ uint64_t case_pick_target(const struct test_case *c, unsigned size, struct rng *
     case 5: return DATA_END - rng_below(rng, size + 8);      /* the end of what is mapped */
     case 6: return DATA_BASE - rng_below(rng, 2 * size + 1); /* the begin */
     case 7:
+        if (c->mode == 64 && rng_one_in(rng, 3)) /* a page that an engine may take for "none" */
+            return (UINT64_C(1) << 63) + rng_below(rng, PAGE_SIZE) / align * align;
         if (c->mode == 64 && rng_one_in(rng, 2))
             /* the end of what is canonical */
             return (UINT64_C(1) << 47) - (size > 8 ? 4 * size : rng_below(rng, 64));

@@ -528,8 +528,9 @@ void sequence_drop(struct sequence *s, unsigned item)
 
 /* --- layout --- */
 
-/* Bytes that enter the host's kernel or hypervisor, or show what the guest must not compare. */
-static bool may_run(const uint8_t *code, unsigned len)
+/* Bytes that enter the host's kernel or hypervisor, or show what cannot be compared. What changes
+ * itself may make an XSAVE of a CLWB. */
+static bool may_run(const uint8_t *code, unsigned len, bool changes)
 {
     static const uint8_t second[] = {0x00, 0x01, 0x05, 0x07, 0x31, 0x34, 0xa2, 0xc7};
 
@@ -537,6 +538,8 @@ static bool may_run(const uint8_t *code, unsigned len)
         bool group9 = code[i + 1] == 0xc7 && i + 2 < len && (code[i + 2] & 0x38) == 0x08;
 
         if (code[i] == 0x0f && memchr(second, code[i + 1], sizeof(second)) && !group9)
+            return false;
+        if (changes && code[i] == 0x0f && code[i + 1] == 0xae)
             return false;
         if ((code[i] == 0xcd && code[i + 1] == 0x80) || (code[i] == 0xc7 && code[i + 1] == 0xf8))
             return false;
@@ -567,6 +570,7 @@ bool sequence_case(const struct sequence *s, unsigned state, struct test_case *c
 {
     unsigned starts[SEQ_ITEMS + 1];
     unsigned at = 0;
+    bool changes = false;
 
     *c = s->states[state];
     for (unsigned i = 0; i < s->count; i++) {
@@ -575,9 +579,11 @@ bool sequence_case(const struct sequence *s, unsigned state, struct test_case *c
         at += s->items[i].len;
     }
     starts[s->count] = at;
-    for (unsigned i = 0; i < s->count; i++)
+    for (unsigned i = 0; i < s->count; i++) {
         apply_fix(s, starts, i, c);
+        changes |= s->items[i].fix == FIX_RIP_ITEM || s->items[i].fix == FIX_TARGET;
+    }
     c->code[at] = 0xcc;
     c->code_len = (uint16_t)(at + 1);
-    return may_run(c->code, at);
+    return may_run(c->code, at, changes);
 }
