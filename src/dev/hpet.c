@@ -368,6 +368,16 @@ void hpet_attach(struct hpet *hpet, struct bus *bus)
     bus_add_mmio(bus, "hpet", HPET_BASE, SIZE, &ops, hpet);
 }
 
+static void before_save(void *object)
+{
+    struct hpet *hpet = object;
+
+    for (unsigned i = 0; i < HPET_TIMERS; i++)
+        hpet->timer[i].due = hpet->timer[i].timer.deadline;
+}
+
+/* The deadlines do not follow from the registers: a short period fires late, and catches up then.
+ */
 static int loaded(void *object, struct err *err)
 {
     struct hpet *hpet = object;
@@ -382,14 +392,14 @@ static int loaded(void *object, struct err *err)
         t->comparator &= timer_mask(t);
         t->period &= timer_mask(t);
         drive(t, true);
+        timer_set(hpet->clock, &t->timer, t->due);
     }
-    arm_all(hpet);
     return 0;
 }
 
 #define TIMER_FIELDS(n)                                                                            \
     FIELD(struct hpet, timer[n].config), FIELD(struct hpet, timer[n].comparator),                  \
-        FIELD(struct hpet, timer[n].period)
+        FIELD(struct hpet, timer[n].period), FIELD(struct hpet, timer[n].due)
 
 static const struct field fields[] = {
     FIELD(struct hpet, config),
@@ -406,5 +416,6 @@ const struct state_desc hpet_state_desc = {
     .version = 1,
     .fields = fields,
     .field_count = ARRAY_SIZE(fields),
+    .before_save = before_save,
     .loaded = loaded,
 };

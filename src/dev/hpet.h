@@ -27,6 +27,7 @@ struct hpet_timer {
     uint64_t comparator;
     uint64_t period; /* periodic: what the comparator advances by */
     struct timer timer;
+    uint64_t due; /* when `timer` fires, while the state is saved or loaded */
     struct hpet *hpet;
 };
 

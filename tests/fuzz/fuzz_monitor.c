@@ -175,8 +175,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct guest_choice guest = {.mode = (enum guest_mode)((choice >> 4) % GUEST_MODES)};
     int other = -1;
 
-    if (!servers[0].vm)
+    if (!servers[0].vm) {
         open_servers(vm);
+        trace_set_file(fopen("/dev/null", "w"));
+    }
     vm_fixture_reset(vm);
     guest_make(vm->pc.cpu, &guest);
     if (choice & 4)
