@@ -184,14 +184,16 @@ static bool translated_code_changed(struct cpu *cpu, const uint8_t *start, uint6
     uint8_t *stores = &t->data_stores[mix(page_of(start), PAGE_HASH_BITS)];
     bool left = false, killed = false, all = ++*stores > MAX_DATA_STORES;
 
-    for (struct tblock *b = *page_slot(t, start); b; b = b->next_in_page) {
-        if (b->mode == BLOCK_DEAD || page_of(b->code) != page_of(start))
-            continue;
-        if (all || (b->code < start + len && start < b->code + b->len)) {
+    for (struct tblock **at = page_slot(t, start), *b; (b = *at) != NULL;) {
+        bool here = page_of(b->code) == page_of(start);
+
+        if (here && (all || (b->code < start + len && start < b->code + b->len))) {
+            *at = b->next_in_page;
             kill_block(t, b);
             killed = true;
         } else {
-            left = true;
+            left |= here;
+            at = &b->next_in_page;
         }
     }
     if (all || killed)
