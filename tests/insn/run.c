@@ -375,6 +375,7 @@ static void add_random(struct run *run, unsigned index, struct rng *rng)
     }
     if (known && decoder_tested(run->model, &d) == TESTED_NOT)
         return;
+    c.whole = run->whole && (!known || fits_whole(&d));
     case_randomize(&c, &d, run->model, rng);
     run_add_case(run, &c);
 }
