@@ -39,7 +39,7 @@ static bool may_be_in_sequence(const struct sequence_maker *m, const struct form
     if (form->mode == 16 || !form->mnemonic || !decode_form(m, form, &d) || !compare_exactly(&d) ||
         decoder_tested(m->model, &d) != TESTED_YES)
         return false;
-    if (d.insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
+    if (d.insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR || case_takes_selector(&d))
         return false;
     switch (d.insn.mnemonic) {
     case ZYDIS_MNEMONIC_IRET:
@@ -47,10 +47,12 @@ static bool may_be_in_sequence(const struct sequence_maker *m, const struct form
     case ZYDIS_MNEMONIC_IRETQ:
     case ZYDIS_MNEMONIC_INT:
     case ZYDIS_MNEMONIC_INT1:
-    case ZYDIS_MNEMONIC_LAR:
-    case ZYDIS_MNEMONIC_LSL:
-    case ZYDIS_MNEMONIC_VERR:
-    case ZYDIS_MNEMONIC_VERW:
+    case ZYDIS_MNEMONIC_CLWB:     /* XSAVEOPT without its prefix */
+    case ZYDIS_MNEMONIC_MASKMOVQ: /* #AC is up to the implementation */
+    case ZYDIS_MNEMONIC_MASKMOVDQU:
+    case ZYDIS_MNEMONIC_VMASKMOVDQU:
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
     case ZYDIS_MNEMONIC_XRSTOR:
     case ZYDIS_MNEMONIC_XRSTOR64: return false;
     default: return true;
