@@ -51,8 +51,7 @@ static int vec_number(ZydisRegister reg)
                                                                       : -1;
 }
 
-/* Number of the general register that holds `reg`; -1: it is none. */
-static int gpr_number(ZydisRegister reg, bool *high)
+int insn_gpr_number(ZydisRegister reg, bool *high)
 {
     *high = false;
     switch (ZydisRegisterGetClass(reg)) {
@@ -78,7 +77,7 @@ static uint8_t address_register(ZydisRegister reg)
 
     if (reg == ZYDIS_REGISTER_RIP || reg == ZYDIS_REGISTER_EIP)
         return REG_IP;
-    n = gpr_number(reg, &high);
+    n = insn_gpr_number(reg, &high);
     if (n < 0)
         n = vec_number(reg); /* the index of a gather */
     return n < 0 ? REG_NONE : (uint8_t)n;
@@ -101,7 +100,7 @@ static bool op_written(const ZydisDecodedOperand *op)
 static void note_register(struct decoded *d, const ZydisDecodedOperand *op)
 {
     bool high;
-    int n = gpr_number(op->reg.value, &high);
+    int n = insn_gpr_number(op->reg.value, &high);
 
     if (n >= 0) {
         d->gpr_used |= (uint16_t)(1u << n);

@@ -38,4 +38,7 @@ struct decoded {
 enum decode_result insn_decode(const struct cpu *cpu, const uint8_t *code, unsigned avail,
                                struct decoded *d);
 
+/* Number of the general register that holds `reg`, *high for AH..BH; -1: it is none. */
+int insn_gpr_number(ZydisRegister reg, bool *high);
+
 #endif

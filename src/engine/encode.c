@@ -21,20 +21,9 @@ static void bytes(struct code *c, const void *data, unsigned n)
 
 int encode_guest_gpr(const ZydisDecodedOperand *op)
 {
-    ZydisRegister r = op->reg.value;
+    bool high;
 
-    if (op->type != ZYDIS_OPERAND_TYPE_REGISTER)
-        return -1;
-    switch (ZydisRegisterGetClass(r)) {
-    case ZYDIS_REGCLASS_GPR8:
-        if (r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH)
-            return r - ZYDIS_REGISTER_AH;
-        return r <= ZYDIS_REGISTER_BL ? r - ZYDIS_REGISTER_AL : r - ZYDIS_REGISTER_SPL + 4;
-    case ZYDIS_REGCLASS_GPR16:
-    case ZYDIS_REGCLASS_GPR32:
-    case ZYDIS_REGCLASS_GPR64: return ZydisRegisterGetId(r);
-    default: return -1;
-    }
+    return op->type == ZYDIS_OPERAND_TYPE_REGISTER ? insn_gpr_number(op->reg.value, &high) : -1;
 }
 
 /* The host's number for the register in one field of the instruction; `number` is the field's. */

@@ -233,13 +233,12 @@ static bool ends_block(const struct decoded *d)
 
 enum add_result { ADD_MORE, ADD_LAST, ADD_CROSSES, ADD_FULL };
 
-static bool too_long(struct decoded *d)
+static void too_long(struct decoded *d)
 {
     static const struct insn_row row = {CLASS_ILLEGAL, ROW_ENDS_BLOCK, NULL};
 
     d->row = &row;
     d->in.exec = exec_raise_gp;
-    return true;
 }
 
 /* Decodes one more instruction into the block. */

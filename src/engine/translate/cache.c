@@ -12,7 +12,6 @@
 #define META_SIZE (32u * 1024 * 1024)
 #define HASH_BITS 16
 #define PAGE_HASH_BITS 13
-#define MAX_FAULTS (512u * 1024)
 #define MAX_DATA_STORES 64
 
 static uint64_t mix(const void *p, unsigned bits)

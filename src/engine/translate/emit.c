@@ -31,7 +31,6 @@ struct block_builder {
     struct assembler a;
     struct cpu *cpu;
     struct translator *t;
-    struct tblock *block;
     const uint8_t *code; /* host address of the guest's bytes */
     struct decoded d;
     unsigned page_offset; /* of the block's first byte */
@@ -838,7 +837,7 @@ static void emit_insn(struct block_builder *b)
 static bool room(struct translator *t)
 {
     if (t->used + (TBLOCK_MAX_INSNS + 1) * (size_t)INSN_ROOM > t->size ||
-        t->fault_count + 2 * TBLOCK_MAX_INSNS > 512u * 1024)
+        t->fault_count + 2 * TBLOCK_MAX_INSNS > MAX_FAULTS)
         t->full = true;
     return !t->full;
 }
@@ -867,11 +866,12 @@ struct tblock *translate_block(struct cpu *cpu, const uint8_t *code, unsigned av
     struct translator *t = translator_of(cpu);
     struct block_builder b = {.cpu = cpu, .t = t, .code = code};
     uint64_t start = timeline_start();
+    struct tblock *block;
 
     if (!room(t))
         return NULL;
-    b.block = translate_meta(t, sizeof *b.block);
-    if (!b.block)
+    block = translate_meta(t, sizeof *block);
+    if (!block)
         return NULL;
     b.a = (struct assembler){t->writable + t->used, t->executable - t->writable};
     b.page_offset = (unsigned)((uintptr_t)code & ~(uintptr_t)PAGE_MASK);
@@ -881,7 +881,7 @@ struct tblock *translate_block(struct cpu *cpu, const uint8_t *code, unsigned av
     emit_cold(&b);
     if (b.failed)
         return NULL;
-    *b.block = (struct tblock){
+    *block = (struct tblock){
         .code = code,
         .entry = t->executable + t->used,
         .mode = cpu->mode,
@@ -889,5 +889,5 @@ struct tblock *translate_block(struct cpu *cpu, const uint8_t *code, unsigned av
     };
     t->used = ((size_t)(b.a.p - t->writable) + 15) & ~(size_t)15;
     timeline_slice(TIMELINE_DECODE, "translate", start, cpu->rip, 0, 0);
-    return b.block;
+    return block;
 }

@@ -168,8 +168,6 @@ void translate_emit_stubs(struct translator *t)
     emit_link(&a);
     t->stub_exit = a.p;
     emit_exit(&a);
-    t->stub_lookup = a.p;
-    translate_emit_lookup(t, &a);
     t->stub_stack = a.p;
     emit_stack(&a);
     t->stub_interpret = a.p;

@@ -26,6 +26,7 @@
 #include "engine/translate/asm.h"
 
 #define TBLOCK_MAX_INSNS 64
+#define MAX_FAULTS (512u * 1024) /* fault sites in the code cache */
 #define JUMP_CACHE_BITS 12
 #define JUMP_CACHE_SHIFT 4 /* functions begin at multiples of 16 */
 
@@ -84,7 +85,7 @@ struct translator {
     bool full;
     /* common code, writable addresses */
     void (*enter)(struct cpu *cpu, const uint8_t *entry);
-    uint8_t *stub_interpret, *stub_lookup, *stub_link, *stub_exit, *stub_stack;
+    uint8_t *stub_interpret, *stub_link, *stub_exit, *stub_stack;
     size_t stubs_end;
 };
 
