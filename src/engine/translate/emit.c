@@ -125,7 +125,9 @@ static void emit_lookup_exit(struct block_builder *b, const struct cold *cold)
 {
     asm_patch(cold->site, b->a.p);
     asm_load(&b->a, R14, NATIVE(page_base));
-    asm_lea(&b->a, cpu_is_64bit(b->cpu), R14, R14, REG_NONE, 0, (int32_t)cold->target);
+    /* A displacement of 2 GiB and the place in the page need more than 32 bits. */
+    asm_const(&b->a, R15, (uint64_t)cold->target);
+    asm_lea(&b->a, cpu_is_64bit(b->cpu), R14, R14, R15, 0, 0);
     translate_emit_lookup(b->t, &b->a);
 }
 
