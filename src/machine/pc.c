@@ -75,6 +75,12 @@ static void cpu_line(void *opaque, unsigned number, bool level)
         cpu_unsignal(opaque, number);
 }
 
+/* A device has overwritten code, on whatever thread it runs. */
+static void dma_pending(void *opaque)
+{
+    cpu_signal(opaque, ATTN_CODE);
+}
+
 static void request_reset(void *opaque)
 {
     struct pc *pc = opaque;
@@ -121,6 +127,7 @@ static int add_cpu(struct pc *pc, struct err *err)
     pc->cpu = cpu_new(&pc->mem, &pc->bus, &pc->clock, pc->model, 0);
     if (!pc->cpu)
         return err_set(err, -ENOMEM, "not enough memory for a CPU");
+    memory_set_dma_listener(&pc->mem, dma_pending, pc->cpu);
     return 0;
 }
 

@@ -56,6 +56,7 @@ int memory_init(struct memory *mem, uint64_t size, struct err *err)
 
     memset(mem, 0, sizeof *mem);
     mem->fd = -1;
+    mem->dma.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     ret = check_size(size, err);
     if (ret)
         return ret;
@@ -99,18 +100,84 @@ static void touch_page(struct memory *mem, gpa_t gpa, uint64_t len)
         mem->code_changed(mem->code_opaque, gpa, len);
 }
 
-void memory_touched(struct memory *mem, gpa_t gpa, uint64_t len)
+/* Calls fn for the part of the span that is in each page. */
+static void for_each_page(struct memory *mem, gpa_t gpa, uint64_t len,
+                          void (*fn)(struct memory *mem, gpa_t gpa, uint64_t len))
 {
     while (len > 0) {
         uint64_t part = PAGE_SIZE - (gpa & ~PAGE_MASK);
 
         if (part > len)
             part = len;
-        touch_page(mem, gpa, part);
+        fn(mem, gpa, part);
         gpa += part;
         len -= part;
     }
 }
+
+void memory_touched(struct memory *mem, gpa_t gpa, uint64_t len)
+{
+    for_each_page(mem, gpa, len, touch_page);
+}
+
+/* --- DMA ---
+ *
+ * An engine's code is the vCPU thread's. So a store of another thread to a page with code is noted,
+ * and the vCPU drops the code. The flag is looked at after the store, and an engine sets it before
+ * it reads the code; so either the store is noted or the engine has read what was stored. */
+
+static void note_span(struct memory_dma *dma, gpa_t gpa, uint64_t len)
+{
+    pthread_mutex_lock(&dma->lock);
+    if (dma->count == 0 || gpa < dma->low)
+        dma->low = gpa;
+    if (dma->count == 0 || gpa + len > dma->high)
+        dma->high = gpa + len;
+    if (dma->count < MEMORY_DMA_SPANS) {
+        dma->spans[dma->count].gpa = gpa;
+        dma->spans[dma->count].len = len;
+    }
+    if (dma->count <= MEMORY_DMA_SPANS)
+        dma->count++;
+    pthread_mutex_unlock(&dma->lock);
+    if (dma->pending)
+        dma->pending(dma->opaque);
+}
+
+static void dma_touch_page(struct memory *mem, gpa_t gpa, uint64_t len)
+{
+    uint8_t *flags = memory_page_flags(mem, gpa);
+
+    if (flags && (__atomic_fetch_or(flags, PAGE_DIRTY, __ATOMIC_SEQ_CST) & PAGE_CODE))
+        note_span(&mem->dma, gpa, len);
+}
+
+void memory_dma_touched(struct memory *mem, gpa_t gpa, uint64_t len)
+{
+    for_each_page(mem, gpa, len, dma_touch_page);
+}
+
+void memory_set_dma_listener(struct memory *mem, void (*pending)(void *opaque), void *opaque)
+{
+    mem->dma.pending = pending;
+    mem->dma.opaque = opaque;
+}
+
+void memory_dma_sync(struct memory *mem)
+{
+    struct memory_dma *dma = &mem->dma;
+
+    pthread_mutex_lock(&dma->lock);
+    if (dma->count > MEMORY_DMA_SPANS)
+        memory_touched(mem, dma->low, dma->high - dma->low);
+    else
+        for (unsigned i = 0; i < dma->count; i++)
+            memory_touched(mem, dma->spans[i].gpa, dma->spans[i].len);
+    dma->count = 0;
+    pthread_mutex_unlock(&dma->lock);
+}
+
+/* --- copies --- */
 
 bool memory_read(struct memory *mem, gpa_t gpa, void *buf, uint64_t len)
 {

@@ -17,6 +17,8 @@
 #include "base/err.h"
 #include "base/types.h"
 
+#include <pthread.h>
+
 #define MEMORY_HOLE_START UINT64_C(0xC0000000) /* RAM below 4 GiB ends here at the latest */
 #define MEMORY_HIGH_START UINT64_C(0x100000000)
 
@@ -33,6 +35,21 @@ struct memory_block {
  * Must drop all code of that range. */
 typedef void memory_code_fn(void *opaque, gpa_t gpa, uint64_t len);
 
+#define MEMORY_DMA_SPANS 64
+
+/* Stores of devices to pages with code, which the engine has not been told of yet. */
+struct memory_dma {
+    pthread_mutex_t lock;
+    unsigned count; /* above MEMORY_DMA_SPANS: some are only within low..high */
+    gpa_t low, high;
+    struct {
+        gpa_t gpa;
+        uint64_t len;
+    } spans[MEMORY_DMA_SPANS];
+    void (*pending)(void *opaque); /* there is something for memory_dma_sync() */
+    void *opaque;
+};
+
 struct memory {
     int fd;
     unsigned block_count;
@@ -41,6 +58,7 @@ struct memory {
     gpa_t a20_mask; /* ANDed to every physical address of a CPU: all ones, or bit 20 clear */
     memory_code_fn *code_changed;
     void *code_opaque;
+    struct memory_dma dma;
 };
 
 /* Makes `size` bytes of guest RAM (a multiple of 4 KiB, at least 1 MiB). */
@@ -75,9 +93,20 @@ static inline uint8_t *memory_page_flags(struct memory *mem, gpa_t gpa)
     return block ? &block->page_flags[(gpa - block->base) >> PAGE_SHIFT] : NULL;
 }
 
-/* Announces that RAM bytes were changed by something that is not a plain guest store (DMA, a
- * loader, a debugger). Drops code of those pages and marks them dirty. */
+/* Announces that RAM bytes were changed by something that is not a plain guest store (a loader, a
+ * debugger, a device within an access of the CPU). Drops code of those pages and marks them dirty.
+ * On the vCPU's thread, or while it is parked. */
 void memory_touched(struct memory *mem, gpa_t gpa, uint64_t len);
+
+/* The same for DMA, on any thread while the vCPU runs: code of those pages is dropped by the vCPU
+ * at its next look at what wants its attention, and so before it takes an interrupt that is raised
+ * after this call. */
+void memory_dma_touched(struct memory *mem, gpa_t gpa, uint64_t len);
+
+/* Who is told, on the thread of the store, that the vCPU has to call memory_dma_sync(). */
+void memory_set_dma_listener(struct memory *mem, void (*pending)(void *opaque), void *opaque);
+/* Drops the code that DMA has overwritten. The vCPU's thread. */
+void memory_dma_sync(struct memory *mem);
 
 /* Copies out of and into RAM, for devices and loaders; false (and nothing copied) if any byte of
  * the span is not RAM. memory_write() includes memory_touched(). */

@@ -136,6 +136,13 @@ static enum verdict attend_debugger(struct cpu *cpu, enum cpu_exit *exit)
     return AGAIN;
 }
 
+/* The block that was running has been left; what a device's thread stored is dropped now. */
+static void code_changed(struct cpu *cpu)
+{
+    cpu_unsignal(cpu, ATTN_CODE);
+    memory_dma_sync(cpu->mem);
+}
+
 static enum verdict attend(struct cpu *cpu, enum cpu_exit *exit)
 {
     uint32_t attention = atomic_load(&cpu->attention);
@@ -151,7 +158,7 @@ static enum verdict attend(struct cpu *cpu, enum cpu_exit *exit)
         return LEAVE;
     }
     if (attention & ATTN_CODE)
-        cpu_unsignal(cpu, ATTN_CODE);
+        code_changed(cpu);
     if (cpu->pending_db && !cpu->shadow_ss) {
         trap_after(cpu, false, false); /* of an instruction inside a block */
         return AGAIN;
@@ -299,7 +306,7 @@ enum cpu_exit interpret_step(struct cpu *cpu)
         if (idle(cpu, &exit))
             exit = EXIT_STEPPED;
     } else if (!cpu_take_event(cpu)) {
-        cpu_unsignal(cpu, ATTN_CODE);
+        code_changed(cpu);
         step_instruction(cpu);
     }
     leave(cpu);
