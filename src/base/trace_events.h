@@ -108,3 +108,11 @@ TRACE_EVENT(ioapic_send, (unsigned pin, uint64_t entry), "pin=%u entry=%#llx", p
 TRACE_EVENT(hpet_write, (unsigned reg, uint64_t value), "reg=%#x value=%#llx", reg,
             (unsigned long long)value)
 TRACE_EVENT(hpet_fire, (unsigned timer), "timer=%u", timer)
+
+/* virtio */
+TRACE_EVENT(virtio_broken, (const char *device, const char *why), "device=%s why=%s", device, why)
+TRACE_EVENT(virtio_reset, (const char *device), "device=%s", device)
+TRACE_EVENT(virtio_status, (const char *device, unsigned status, uint64_t features),
+            "device=%s status=%#x features=%#llx", device, status, (unsigned long long)features)
+TRACE_EVENT(virtio_notify, (const char *device, unsigned queue), "device=%s queue=%u", device,
+            queue)

@@ -99,7 +99,8 @@ struct virtio_device {
     uint64_t offered;  /* type.features and the common ones */
     uint64_t features; /* what the driver accepts; final with FEATURES_OK */
     uint8_t status;    /* VIRTIO_* */
-    bool resetting;    /* status reads as it was until chains that are out have come back */
+    bool resetting;    /* the status does not read 0 before chains that are out have come back */
+    bool dma;          /* the transport lets the device reach memory */
     uint8_t config_generation;
     struct virtq queues[VIRTIO_MAX_QUEUES];
 };
@@ -123,11 +124,11 @@ static inline bool virtio_has(const struct virtio_device *device, uint64_t featu
     return device->features & feature;
 }
 
-/* The driver is ready, and the device is neither broken nor being reset: it may use its queues. */
+/* The driver is ready, the device is not broken, and it may reach memory: queues work. */
 static inline bool virtio_running(const struct virtio_device *device)
 {
     return (device->status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) == VIRTIO_DRIVER_OK &&
-           !device->resetting;
+           device->dma;
 }
 
 /* The guest drove the device wrongly: sets NEEDS_RESET, traces `why` once, tells the driver. No
@@ -153,18 +154,28 @@ uint32_t virtio_config_read(struct virtio_device *device, unsigned offset, unsig
 void virtio_config_write(struct virtio_device *device, unsigned offset, uint32_t value,
                          unsigned size);
 
-/* Sets up a queue; only before it is enabled. `size` that makes no sense is ignored. */
+/* Set up a queue, which only works before it is enabled. A size that makes no sense is ignored. */
 void virtio_queue_set_size(struct virtio_device *device, unsigned queue, uint16_t size);
+void virtio_queue_set_rings(struct virtio_device *device, unsigned queue, gpa_t desc, gpa_t avail,
+                            gpa_t used);
 void virtio_queue_enable(struct virtio_device *device, unsigned queue);
 
 /* The driver wrote to the queue's doorbell. Any number; ignored unless the device runs. */
 void virtio_notify(struct virtio_device *device, unsigned queue);
 
+/* Whether the device may reach memory (PCI: bus master). */
+void virtio_set_dma(struct virtio_device *device, bool on);
+
 /* Finishes all that is out, for a save or a reset of the machine. Main thread. */
 void virtio_drain(struct virtio_device *device);
 
-/* Power-on reset. */
+/* Power-on reset, after virtio_drain(). */
 void virtio_reset(struct virtio_device *device);
+
+/* --- for queue.c --- */
+
+/* A chain of before a reset has come back. */
+void virtio_returned(struct virtio_device *device);
 
 extern const struct state_desc virtio_state_desc;
 
