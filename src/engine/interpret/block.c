@@ -132,6 +132,7 @@ void interpreter_flush(struct cpu *cpu)
 {
     drop_blocks(cpu);
     thunk_cache_clear(interp_of(cpu)->thunks);
+    interp_of(cpu)->flushes++;
 }
 
 /* --- making blocks --- */

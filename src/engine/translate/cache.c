@@ -1,4 +1,9 @@
-/* The code cache and the tables that find blocks in it. */
+/* The code cache and the tables that find blocks in it.
+ *
+ * Code and metadata are taken from regions that are filled in turn, so that room is made by
+ * emptying one of them: the links into it go back to their stubs, the links out of it are taken off
+ * their targets' lists, and tables and jump caches forget its blocks. The work is proportional to
+ * the region's blocks. */
 #define _GNU_SOURCE
 #include "engine/translate/translator.h"
 
@@ -8,10 +13,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define CODE_SIZE (32u * 1024 * 1024)
-#define META_SIZE (32u * 1024 * 1024)
-#define HASH_BITS 16
-#define PAGE_HASH_BITS 13
+#define BLOCK_CODE_ROOM ((TBLOCK_MAX_INSNS + 1) * INSN_ROOM)
+#define BLOCK_META_ROOM 16384
+#define STUB_ROOM 4096
+#define META_PERCENT 30
 #define MAX_DATA_STORES 64
 
 static uint64_t mix(const void *p, unsigned bits)
@@ -26,25 +31,12 @@ static const uint8_t *page_of(const uint8_t *code)
 
 static struct tblock **hash_slot(const struct translator *t, const uint8_t *code)
 {
-    return &t->hash[mix(code, HASH_BITS)];
+    return &t->hash[mix(code, t->hash_bits)];
 }
 
 static struct tblock **page_slot(const struct translator *t, const uint8_t *code)
 {
-    return &t->pages[mix(page_of(code), PAGE_HASH_BITS)];
-}
-
-void *translate_meta(struct translator *t, size_t size)
-{
-    void *p = t->meta + t->meta_used;
-
-    size = (size + 63) & ~(size_t)63;
-    if (t->meta_used + size > META_SIZE) {
-        t->full = true;
-        return NULL;
-    }
-    t->meta_used += size;
-    return p;
+    return &t->pages[mix(page_of(code), t->page_hash_bits)];
 }
 
 /* --- jump caches --- */
@@ -123,6 +115,96 @@ static void forget_jumps(struct cpu *cpu)
     translate_jumps(cpu);
 }
 
+/* No jump cache may lead to a region that is emptied. */
+static void forget_region(struct translator *t, const struct region *r)
+{
+    const uint8_t *start = t->executable + r->code;
+
+    for (unsigned i = 0; i < TLB_SPACES * 2; i++)
+        for (unsigned n = 0; n < 1u << JUMP_CACHE_BITS; n++)
+            if ((size_t)(t->jumps[i].slots[n].entry - start) < t->region_code)
+                clear_slot(t, &t->jumps[i], n);
+}
+
+/* --- memory of regions --- */
+
+/* Fault sites grow down from the end of the metadata. */
+static struct fault_site *fault_site(const struct translator *t, const struct region *r, size_t n)
+{
+    return (struct fault_site *)(r->meta + t->region_meta) - 1 - n;
+}
+
+/* NULL: the block that is being made needs more than any block should. */
+static void *take_meta(struct translator *t, size_t size, size_t alignment)
+{
+    struct region *r = t->region;
+    size_t start = (r->meta_used + alignment - 1) & ~(alignment - 1);
+
+    if (start + size + (r->fault_count + 1) * sizeof(struct fault_site) > t->region_meta)
+        return NULL;
+    r->meta_used = start + size;
+    return r->meta + start;
+}
+
+struct tlink *translate_new_link(struct translator *t)
+{
+    struct tlink *link = take_meta(t, sizeof *link, _Alignof(struct tlink));
+
+    if (!link)
+        return NULL;
+    *link = (struct tlink){.next_in_region = t->region->links};
+    t->region->links = link;
+    return link;
+}
+
+struct tinsn *translate_new_insn(struct translator *t, const uint8_t *bytes, unsigned len,
+                                 unsigned page_offset)
+{
+    struct tinsn *in = take_meta(t, sizeof *in + len, _Alignof(struct tinsn));
+
+    if (!in)
+        return NULL;
+    *in = (struct tinsn){
+        .prepared = UINT32_MAX,
+        .page_offset = (uint16_t)page_offset,
+        .len = (uint8_t)len,
+    };
+    memcpy(in->bytes, bytes, len);
+    return in;
+}
+
+void translate_add_fault_site(struct translator *t, const struct tinsn *in, const uint8_t *at)
+{
+    struct region *r = t->region;
+
+    *fault_site(t, r, r->fault_count++) = (struct fault_site){
+        .offset = (uint32_t)(at - t->writable),
+        .insn = (uint32_t)((const uint8_t *)in - t->meta),
+    };
+}
+
+const struct tinsn *translate_find_fault_site(const struct translator *t, size_t offset)
+{
+    size_t n = (offset - t->regions[0].code) / t->region_code, low = 0, high;
+    const struct region *r = &t->regions[n];
+
+    if (offset < t->regions[0].code || n >= CACHE_REGIONS)
+        return NULL;
+    high = r->fault_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        const struct fault_site *site = fault_site(t, r, middle);
+
+        if (site->offset == offset)
+            return tinsn_at(t, site->insn);
+        if (site->offset < offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
 /* --- blocks --- */
 
 struct tblock *translate_find(struct cpu *cpu, const uint8_t *code)
@@ -134,14 +216,49 @@ struct tblock *translate_find(struct cpu *cpu, const uint8_t *code)
     return b;
 }
 
-void translate_enter_block(struct cpu *cpu, struct tblock *b)
+struct tblock *translate_begin_block(struct translator *t)
+{
+    struct region *r = t->region;
+    struct tblock *b;
+
+    if (r->used + BLOCK_CODE_ROOM > t->region_code ||
+        r->meta_used + r->fault_count * sizeof(struct fault_site) + BLOCK_META_ROOM >
+            t->region_meta) {
+        t->full = true;
+        return NULL;
+    }
+    b = take_meta(t, sizeof *b, sizeof *b);
+    t->next = t->writable + r->code + r->used;
+    *b = (struct tblock){.entry = t->next + (t->executable - t->writable)};
+    return b;
+}
+
+void translate_drop_block(struct translator *t, struct tblock *b)
+{
+    struct region *r = t->region;
+
+    while ((uint8_t *)r->links > (uint8_t *)b)
+        r->links = r->links->next_in_region;
+    while (r->fault_count && fault_site(t, r, r->fault_count - 1)->offset >= r->code + r->used)
+        r->fault_count--;
+    r->meta_used = (size_t)((uint8_t *)b - r->meta);
+}
+
+void translate_end_block(struct cpu *cpu, struct tblock *b, const uint8_t *end)
 {
     struct translator *t = translator_of(cpu);
+    struct region *r = t->region;
     struct tblock **slot = hash_slot(t, b->code), **page = page_slot(t, b->code);
 
+    r->used = ((size_t)(end - (t->writable + r->code)) + 15) & ~(size_t)15;
+    b->next_in_region = r->blocks;
+    r->blocks = b;
     b->next_in_hash = *slot;
     *slot = b;
     b->next_in_page = *page;
+    b->back_in_page = page;
+    if (*page)
+        (*page)->back_in_page = &b->next_in_page;
     *page = b;
     block_mark_code(cpu, b->code);
     cpu->stats.blocks_decoded++;
@@ -153,25 +270,44 @@ void translate_link(struct translator *t, struct tlink *link, struct tblock *to)
         return;
     link->to = to;
     link->next = to->incoming;
+    link->back = &to->incoming;
+    if (link->next)
+        link->next->back = &link->next;
     to->incoming = link;
     asm_patch(link->site, t->writable + (to->entry - t->executable));
 }
 
-static void kill_block(struct translator *t, struct tblock *dead)
+static void unlink_block(struct tlink *link)
+{
+    if (!link->to)
+        return;
+    link->to = NULL;
+    *link->back = link->next;
+    if (link->next)
+        link->next->back = link->back;
+    asm_patch(link->site, link->stub);
+}
+
+/* Takes the block out of all tables but the jump caches. */
+static void take_out(struct translator *t, struct tblock *dead)
 {
     struct tblock **at = hash_slot(t, dead->code);
 
-    while (*at && *at != dead)
+    while (*at != dead)
         at = &(*at)->next_in_hash;
-    if (*at)
-        *at = dead->next_in_hash;
+    *at = dead->next_in_hash;
+    *dead->back_in_page = dead->next_in_page;
+    if (dead->next_in_page)
+        dead->next_in_page->back_in_page = dead->back_in_page;
     dead->mode = BLOCK_DEAD;
+    while (dead->incoming)
+        unlink_block(dead->incoming);
+}
+
+static void kill_block(struct translator *t, struct tblock *dead)
+{
+    take_out(t, dead);
     forget_block(t, dead);
-    for (struct tlink *link = dead->incoming; link; link = link->next) {
-        link->to = NULL;
-        asm_patch(link->site, link->stub);
-    }
-    dead->incoming = NULL;
 }
 
 /* Kills the blocks that overlap the changed bytes. True: the page still has live ones.
@@ -180,19 +316,18 @@ static void kill_block(struct translator *t, struct tblock *dead)
 static bool translated_code_changed(struct cpu *cpu, const uint8_t *start, uint64_t len)
 {
     struct translator *t = translator_of(cpu);
-    uint8_t *stores = &t->data_stores[mix(page_of(start), PAGE_HASH_BITS)];
+    uint8_t *stores = &t->data_stores[mix(page_of(start), t->page_hash_bits)];
     bool left = false, killed = false, all = ++*stores > MAX_DATA_STORES;
 
-    for (struct tblock **at = page_slot(t, start), *b; (b = *at) != NULL;) {
-        bool here = page_of(b->code) == page_of(start);
-
-        if (here && (all || (b->code < start + len && start < b->code + b->len))) {
-            *at = b->next_in_page;
+    for (struct tblock *b = *page_slot(t, start), *next; b; b = next) {
+        next = b->next_in_page;
+        if (page_of(b->code) != page_of(start))
+            continue;
+        if (all || (b->code < start + len && start < b->code + b->len)) {
             kill_block(t, b);
             killed = true;
         } else {
-            left |= here;
-            at = &b->next_in_page;
+            left = true;
         }
     }
     if (all || killed)
@@ -214,21 +349,56 @@ static void code_changed(void *opaque, gpa_t gpa, uint64_t len)
         __atomic_fetch_and(memory_page_flags(cpu->mem, gpa), (uint8_t)~PAGE_CODE, __ATOMIC_RELAXED);
 }
 
-/* --- life --- */
+/* --- making room --- */
+
+static void empty_region(struct cpu *cpu, struct region *r)
+{
+    struct translator *t = translator_of(cpu);
+    size_t link = (size_t)((uint8_t *)cpu->native.link - r->meta);
+
+    for (struct tblock *b = r->blocks; b; b = b->next_in_region)
+        if (b->mode != BLOCK_DEAD)
+            take_out(t, b);
+    for (struct tlink *l = r->links; l; l = l->next_in_region)
+        unlink_block(l);
+    forget_region(t, r);
+    if (link < t->region_meta)
+        cpu->native.link = NULL;
+    r->used = r->meta_used = r->fault_count = 0;
+    r->blocks = NULL;
+    r->links = NULL;
+}
+
+void translate_make_room(struct cpu *cpu)
+{
+    struct translator *t = translator_of(cpu);
+
+    if (++t->region == t->regions + CACHE_REGIONS)
+        t->region = t->regions;
+    if (t->region->used)
+        empty_region(cpu, t->region);
+    t->full = false;
+}
 
 void translate_cache_flush(struct cpu *cpu)
 {
     struct translator *t = translator_of(cpu);
 
-    memset(t->hash, 0, sizeof(*t->hash) << HASH_BITS);
-    memset(t->pages, 0, sizeof(*t->pages) << PAGE_HASH_BITS);
-    t->used = t->stubs_end;
-    t->meta_used = 0;
-    t->fault_count = 0;
+    memset(t->hash, 0, sizeof(*t->hash) << t->hash_bits);
+    memset(t->pages, 0, sizeof(*t->pages) << t->page_hash_bits);
+    for (struct region *r = t->regions; r < t->regions + CACHE_REGIONS; r++) {
+        r->used = r->meta_used = r->fault_count = 0;
+        r->blocks = NULL;
+        r->links = NULL;
+    }
+    t->region = t->regions;
     t->full = false;
-    interpreter_flush(cpu); /* instructions in `meta` point at thunks */
+    t->generation++;
+    interpreter_flush(cpu);
     forget_jumps(cpu);
 }
+
+/* --- life --- */
 
 static void *map_pages(size_t size)
 {
@@ -238,42 +408,67 @@ static void *map_pages(size_t size)
     return p == MAP_FAILED ? NULL : p;
 }
 
-int translate_cache_init(struct cpu *cpu, struct translator *t, struct err *err)
-{
-    struct code_memory code;
-    int ret = code_memory_init(&code, "translations", CODE_SIZE, err);
-
-    if (ret)
-        return ret;
-    t->writable = code.writable;
-    t->executable = code.executable;
-    t->size = code.size;
-    t->meta = map_pages(META_SIZE);
-    t->hash = map_pages(sizeof(*t->hash) << HASH_BITS);
-    t->pages = map_pages(sizeof(*t->pages) << PAGE_HASH_BITS);
-    t->faults = map_pages(sizeof(*t->faults) * MAX_FAULTS);
-    t->data_stores = map_pages(1u << PAGE_HASH_BITS);
-    t->jumps = map_pages(sizeof(*t->jumps) * TLB_SPACES * 2);
-    if (!t->meta || !t->hash || !t->pages || !t->faults || !t->jumps || !t->data_stores)
-        return err_set(err, -ENOMEM, "not enough memory for the translator's tables");
-    translate_emit_stubs(t);
-    memory_set_code_listener(cpu->mem, code_changed, cpu);
-    return 0;
-}
-
 static void unmap_pages(void *p, size_t size)
 {
     if (p)
         munmap(p, size);
 }
 
+/* The blocks of programs have about 500 bytes of code and metadata, and a page of code has about
+ * eight of them. */
+static void choose_sizes(struct translator *t, size_t size)
+{
+    size_t meta = size * META_PERCENT / 100;
+
+    t->region_meta = meta / CACHE_REGIONS & ~(size_t)63;
+    t->region_code = (size - meta) / CACHE_REGIONS & ~(size_t)63;
+    t->size = STUB_ROOM + CACHE_REGIONS * t->region_code;
+    t->hash_bits = 63 - (unsigned)__builtin_clzll(size / 512);
+    t->page_hash_bits = t->hash_bits - 3;
+}
+
+static void make_regions(struct translator *t)
+{
+    for (size_t i = 0; i < CACHE_REGIONS; i++)
+        t->regions[i] = (struct region){
+            .code = STUB_ROOM + i * t->region_code,
+            .meta = t->meta + i * t->region_meta,
+        };
+    t->region = t->regions;
+}
+
+int translate_cache_init(struct cpu *cpu, struct translator *t, size_t size, struct err *err)
+{
+    struct code_memory code;
+    int ret;
+
+    choose_sizes(t, size);
+    ret = code_memory_init(&code, "translations", t->size, err);
+    if (ret)
+        return ret;
+    t->writable = code.writable;
+    t->executable = code.executable;
+    t->meta = map_pages(t->region_meta * CACHE_REGIONS);
+    t->hash = map_pages(sizeof(*t->hash) << t->hash_bits);
+    t->pages = map_pages(sizeof(*t->pages) << t->page_hash_bits);
+    t->data_stores = map_pages((size_t)1 << t->page_hash_bits);
+    t->jumps = map_pages(sizeof(*t->jumps) * TLB_SPACES * 2);
+    t->prepared = prepared_insns_new();
+    if (!t->meta || !t->hash || !t->pages || !t->jumps || !t->data_stores || !t->prepared)
+        return err_set(err, -ENOMEM, "not enough memory for the translator's tables");
+    make_regions(t);
+    translate_emit_stubs(t);
+    memory_set_code_listener(cpu->mem, code_changed, cpu);
+    return 0;
+}
+
 void translate_cache_free(struct translator *t)
 {
-    code_memory_free(&(struct code_memory){t->writable, t->executable, CODE_SIZE});
-    unmap_pages(t->meta, META_SIZE);
-    unmap_pages(t->hash, sizeof(*t->hash) << HASH_BITS);
-    unmap_pages(t->pages, sizeof(*t->pages) << PAGE_HASH_BITS);
-    unmap_pages(t->faults, sizeof(*t->faults) * MAX_FAULTS);
-    unmap_pages(t->data_stores, 1u << PAGE_HASH_BITS);
+    code_memory_free(&(struct code_memory){t->writable, t->executable, t->size});
+    unmap_pages(t->meta, t->region_meta * CACHE_REGIONS);
+    unmap_pages(t->hash, sizeof(*t->hash) << t->hash_bits);
+    unmap_pages(t->pages, sizeof(*t->pages) << t->page_hash_bits);
+    unmap_pages(t->data_stores, (size_t)1 << t->page_hash_bits);
     unmap_pages(t->jumps, sizeof(*t->jumps) * TLB_SPACES * 2);
+    prepared_insns_free(t->prepared);
 }

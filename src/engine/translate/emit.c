@@ -11,7 +11,6 @@
 #include "engine/interpret/exec.h"
 
 #define NATIVE(field) (offsetof(struct cpu, native) + offsetof(struct cpu_native, field))
-#define INSN_ROOM 512 /* bytes of code that one instruction and its cold part can need */
 
 /* What happens behind the block. */
 enum cold_kind { COLD_INTERPRET, COLD_STACK, COLD_LINK, COLD_LINK_POLL, COLD_LOOKUP };
@@ -20,7 +19,7 @@ struct cold {
     enum cold_kind kind;
     uint8_t *site;   /* rel32 that leads here */
     uint8_t *resume; /* COLD_INTERPRET: where to go on */
-    const struct insn *in;
+    struct tinsn *in;
     int64_t target; /* exits: offset from the start of the page */
     uint8_t size;   /* COLD_STACK: of the access */
     bool write;
@@ -63,46 +62,34 @@ static void add_exit(struct block_builder *b, uint8_t *site, int64_t target, boo
 }
 
 /* The instruction's record, for the interpreter; NULL: no room. */
-static const struct insn *keep_insn(struct block_builder *b)
+static struct tinsn *keep_insn(struct block_builder *b)
 {
-    struct insn *in = translate_meta(b->t, sizeof *in);
+    struct tinsn *in =
+        translate_new_insn(b->t, b->code + b->len, b->d.in.len, b->page_offset + b->len);
 
-    if (!in || !exec_select(b->cpu, &b->t->interp, &b->d)) {
-        b->t->full = b->failed = true;
-        return NULL;
-    }
-    *in = b->d.in;
-    in->end = (uint16_t)(b->len + in->len);
-    in->index_in_block = 0;
-    if (in->flags & INSN_FROM_BLOCK)
-        in->imm += in->end;
-    if (in->base == REG_IP)
-        in->disp += in->end;
+    b->failed |= !in;
     return in;
 }
 
-static void emit_interpret_call(struct block_builder *b, const struct insn *in)
+static void emit_interpret_call(struct block_builder *b, const struct tinsn *in)
 {
-    asm_const(&b->a, RCX, (uint64_t)(uintptr_t)in);
-    asm_const(&b->a, R14, b->page_offset);
+    asm_const(&b->a, RCX, (uint64_t)((const uint8_t *)in - b->t->meta));
     asm_call_to(&b->a, b->t->stub_interpret);
 }
 
 /* Link: `to` is not known yet. The jump at `site` goes to a stub that leaves with the link. */
 static void emit_link(struct block_builder *b, uint8_t *site, int64_t target)
 {
-    struct tlink *link = translate_meta(b->t, sizeof *link);
+    struct tlink *link = translate_new_link(b->t);
 
     if (!link) {
         b->failed = true;
         return;
     }
-    *link = (struct tlink){
-        .site = site,
-        .stub = b->a.p,
-        .target = b->code - b->page_offset + target,
-        .mode = b->cpu->mode,
-    };
+    link->site = site;
+    link->stub = b->a.p;
+    link->target = b->code - b->page_offset + target;
+    link->mode = b->cpu->mode;
     asm_patch(site, b->a.p);
     asm_const(&b->a, RCX, (uint64_t)(uintptr_t)link);
     asm_jump_to(&b->a, b->t->stub_link);
@@ -233,19 +220,13 @@ static bool emit_address(struct block_builder *b)
     return true;
 }
 
-static void note_fault_site(struct block_builder *b, const struct insn *in, const uint8_t *at)
+static void note_fault_site(struct block_builder *b, const struct tinsn *in, const uint8_t *at)
 {
-    struct fault_site *f = &b->t->faults[b->t->fault_count++];
-
-    *f = (struct fault_site){
-        .offset = (uint32_t)(at - b->t->writable),
-        .page_offset = b->page_offset,
-        .in = in,
-    };
+    translate_add_fault_site(b->t, in, at);
 }
 
 /* Misses are interpreted, and go on at the place set by set_resume(). */
-static void emit_check(struct block_builder *b, unsigned size, bool write, const struct insn *in)
+static void emit_check(struct block_builder *b, unsigned size, bool write, struct tinsn *in)
 {
     uint8_t *miss = emit_tlb_check(&b->a, size, write);
 
@@ -257,7 +238,7 @@ static void emit_check(struct block_builder *b, unsigned size, bool write, const
  * is checked like any other, behind the block. Where no page is kept, the access may raise a native
  * fault (see tlb_forget_stack()), and has to be a fault site. */
 static void emit_stack_check(struct block_builder *b, unsigned size, bool write,
-                             const struct insn *in)
+                             struct tinsn *in)
 {
     struct assembler *a = &b->a;
     uint8_t *elsewhere;
@@ -282,10 +263,9 @@ static bool on_stack(const struct block_builder *b, const struct insn *in)
 }
 
 /* The end of the instruction: interpreted ones go on here. */
-static void set_resume(struct block_builder *b, const struct insn *in)
+static void set_resume(struct block_builder *b, struct tinsn *in)
 {
-    for (size_t i = b->t->fault_count; i > 0 && b->t->faults[i - 1].in == in; i--)
-        b->t->faults[i - 1].resume = (uint32_t)(b->a.p - b->t->writable);
+    in->resume = (uint32_t)(b->a.p - b->t->writable);
     for (unsigned i = b->cold_count; i > 0 && b->cold[i - 1].in == in; i--)
         b->cold[i - 1].resume = b->a.p;
 }
@@ -294,7 +274,7 @@ static void set_resume(struct block_builder *b, const struct insn *in)
 
 static void emit_interpreted(struct block_builder *b)
 {
-    const struct insn *in = keep_insn(b);
+    struct tinsn *in = keep_insn(b);
 
     if (!in)
         return;
@@ -365,7 +345,7 @@ static void emit_copy(struct block_builder *b)
     struct encoding e = {.mem = R14, .index = mem ? R15 : REG_NONE};
     uint32_t free_regs = 1u << RCX | (mem ? 0 : 1u << R14 | 1u << R15);
     uint16_t spilled = d->gpr_used & spilled_registers();
-    const struct insn *in = NULL;
+    struct tinsn *in = NULL;
 
     if (mem && (high || __builtin_popcount(spilled) > 1)) {
         e.index = REG_NONE; /* the address in one register */
@@ -425,7 +405,7 @@ static void emit_lea(struct block_builder *b)
 }
 
 /* MOV [R14 + R15], reg (64 bits) */
-static void store_operand(struct block_builder *b, unsigned reg, const struct insn *in)
+static void store_operand(struct block_builder *b, unsigned reg, struct tinsn *in)
 {
     note_fault_site(b, in, b->a.p);
     asm_byte(&b->a, 0x4b | (reg >> 3) << 2);
@@ -434,7 +414,7 @@ static void store_operand(struct block_builder *b, unsigned reg, const struct in
     asm_byte(&b->a, 7 << 3 | 6);
 }
 
-static void load_operand(struct block_builder *b, unsigned reg, const struct insn *in)
+static void load_operand(struct block_builder *b, unsigned reg, struct tinsn *in)
 {
     note_fault_site(b, in, b->a.p);
     asm_byte(&b->a, 0x4b | (reg >> 3) << 2);
@@ -445,7 +425,7 @@ static void load_operand(struct block_builder *b, unsigned reg, const struct ins
 
 static void emit_push(struct block_builder *b)
 {
-    const struct insn *in = keep_insn(b);
+    struct tinsn *in = keep_insn(b);
     unsigned reg;
 
     if (!in)
@@ -460,7 +440,7 @@ static void emit_push(struct block_builder *b)
 
 static void emit_pop(struct block_builder *b)
 {
-    const struct insn *in = keep_insn(b);
+    struct tinsn *in = keep_insn(b);
     unsigned to = host_register(b->d.in.reg);
 
     if (!in)
@@ -479,7 +459,7 @@ static void emit_pop(struct block_builder *b)
 /* PUSH of an immediate or a memory operand, which waits in GS:target meanwhile. */
 static void emit_push_other(struct block_builder *b)
 {
-    const struct insn *in = keep_insn(b);
+    struct tinsn *in = keep_insn(b);
     bool mem = b->d.in.flags & INSN_MEM;
 
     if (!in)
@@ -506,7 +486,7 @@ static void emit_push_other(struct block_builder *b)
 
 static void emit_leave(struct block_builder *b)
 {
-    const struct insn *in = keep_insn(b);
+    struct tinsn *in = keep_insn(b);
 
     if (!in)
         return;
@@ -572,7 +552,7 @@ static void emit_condition(struct block_builder *b)
 }
 
 /* Pushes the return address; R14, R15 and RCX are scratch. */
-static void emit_push_return(struct block_builder *b, const struct insn *in)
+static void emit_push_return(struct block_builder *b, struct tinsn *in)
 {
     asm_lea(&b->a, true, R14, R13, REG_NONE, 0, -8);
     emit_stack_check(b, 8, true, in);
@@ -584,7 +564,7 @@ static void emit_push_return(struct block_builder *b, const struct insn *in)
 
 static void emit_call(struct block_builder *b)
 {
-    const struct insn *in = keep_insn(b);
+    struct tinsn *in = keep_insn(b);
     int64_t target = next_offset(b) + b->d.in.imm;
 
     if (!in)
@@ -596,7 +576,7 @@ static void emit_call(struct block_builder *b)
 }
 
 /* The target of an indirect branch into R14. False: it is interpreted. */
-static bool emit_target(struct block_builder *b, const struct insn *in)
+static bool emit_target(struct block_builder *b, struct tinsn *in)
 {
     const struct decoded *d = &b->d;
     unsigned reg;
@@ -617,7 +597,7 @@ static bool emit_target(struct block_builder *b, const struct insn *in)
 /* R14 = where an indirect branch leads; R15 = its slot of the jump cache. If something waits, or
  * the cache doesn't know the target, the interpreter does the branch, of which nothing has happened
  * yet: a target that is no canonical address makes the branch itself raise #GP. */
-static void emit_find_target(struct block_builder *b, const struct insn *in)
+static void emit_find_target(struct block_builder *b, struct tinsn *in)
 {
     uint8_t *waiting, *unknown;
 
@@ -630,7 +610,7 @@ static void emit_find_target(struct block_builder *b, const struct insn *in)
 
 static void emit_indirect(struct block_builder *b)
 {
-    const struct insn *in = keep_insn(b);
+    struct tinsn *in = keep_insn(b);
 
     if (!in)
         return;
@@ -651,7 +631,7 @@ static void emit_indirect(struct block_builder *b)
 
 static void emit_return(struct block_builder *b)
 {
-    const struct insn *in = keep_insn(b);
+    struct tinsn *in = keep_insn(b);
 
     if (!in)
         return;
@@ -714,7 +694,7 @@ static void emit_set_if(struct block_builder *b, bool on)
  * next instruction at the earliest. */
 static void emit_sti(struct block_builder *b)
 {
-    const struct insn *in = keep_insn(b);
+    struct tinsn *in = keep_insn(b);
     uint8_t *waiting;
 
     if (!in)
@@ -822,7 +802,7 @@ static void emit_insn(struct block_builder *b)
     case CLASS_MOV:
         if (needs_interpreter(b)) {
             emit_interpreted(b);
-            b->ended = b->d.in.exec == exec_helper_end;
+            b->ended = exec_select_move(b->cpu, &b->d) == exec_helper_end;
         } else {
             emit_move(b);
         }
@@ -834,14 +814,6 @@ static void emit_insn(struct block_builder *b)
         emit_interpreted(b);
         b->ended = d->row->flags & ROW_ENDS_BLOCK;
     }
-}
-
-static bool room(struct translator *t)
-{
-    if (t->used + (TBLOCK_MAX_INSNS + 1) * (size_t)INSN_ROOM > t->size ||
-        t->fault_count + 2 * TBLOCK_MAX_INSNS > MAX_FAULTS)
-        t->full = true;
-    return !t->full;
 }
 
 static void emit_insns(struct block_builder *b, const uint8_t *code, unsigned avail)
@@ -866,30 +838,30 @@ static void emit_insns(struct block_builder *b, const uint8_t *code, unsigned av
 struct tblock *translate_block(struct cpu *cpu, const uint8_t *code, unsigned avail)
 {
     struct translator *t = translator_of(cpu);
-    struct block_builder b = {.cpu = cpu, .t = t, .code = code};
+    struct block_builder b; /* most of it stays unused, and is not cleared */
     uint64_t start = timeline_start();
     struct tblock *block;
 
-    if (!room(t))
-        return NULL;
-    block = translate_meta(t, sizeof *block);
+    block = translate_begin_block(t);
     if (!block)
         return NULL;
-    b.a = (struct assembler){t->writable + t->used, t->executable - t->writable};
+    b.cpu = cpu;
+    b.t = t;
+    b.code = code;
+    b.a = (struct assembler){t->next, t->executable - t->writable};
     b.page_offset = (unsigned)((uintptr_t)code & ~(uintptr_t)PAGE_MASK);
+    b.len = b.count = b.cold_count = 0;
+    b.ended = b.failed = false;
     emit_insns(&b, code, avail);
-    if (b.count == 0)
-        return NULL;
     emit_cold(&b);
-    if (b.failed)
+    if (b.count == 0 || b.failed) {
+        translate_drop_block(t, block);
         return NULL;
-    *block = (struct tblock){
-        .code = code,
-        .entry = t->executable + t->used,
-        .mode = cpu->mode,
-        .len = (uint16_t)b.len,
-    };
-    t->used = ((size_t)(b.a.p - t->writable) + 15) & ~(size_t)15;
+    }
+    block->code = code;
+    block->mode = cpu->mode;
+    block->len = (uint16_t)b.len;
+    translate_end_block(cpu, block, b.a.p);
     timeline_slice(TIMELINE_DECODE, "translate", start, cpu->rip, 0, 0);
     return block;
 }

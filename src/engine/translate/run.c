@@ -36,10 +36,10 @@ static bool translatable(const struct cpu *cpu)
             (MODE_FLAT | MODE_PROTECTED | MODE_CODE32 | MODE_SS32));
 }
 
-/* The translation of the code at RIP; NULL: exception recorded, or the interpreter must do it. */
+/* The translation of the code at RIP; NULL: exception recorded, t->full set, or the interpreter
+ * must do it. */
 static struct tblock *find_block(struct cpu *cpu)
 {
-    struct translator *t = translator_of(cpu);
     struct tblock *b;
     unsigned avail;
     void *host;
@@ -51,16 +51,7 @@ static struct tblock *find_block(struct cpu *cpu)
     if (!lin_span(cpu, cpu->rip, ACCESS_FETCH, &host, &avail) || !host)
         return NULL;
     b = translate_find(cpu, host);
-    if (b)
-        return b;
-    b = translate_block(cpu, host, avail);
-    if (t->full) {
-        translate_cache_flush(cpu);
-        b = translate_block(cpu, host, avail);
-    }
-    if (b)
-        translate_enter_block(cpu, b);
-    return b;
+    return b ? b : translate_block(cpu, host, avail);
 }
 
 /* The translation to go on with after an instruction that ended its block, if nothing else is to be
@@ -88,14 +79,14 @@ static const uint8_t *after_branch(struct cpu *cpu)
     return entry;
 }
 
-const uint8_t *translate_interpret(struct cpu *cpu, const struct insn *in, uint64_t page_offset,
-                                   const uint8_t *behind)
+const uint8_t *translate_interpret(struct cpu *cpu, uint64_t insn, const uint8_t *behind)
 {
-    struct insn chain[2] = {*in, {.exec = resume}};
+    struct tinsn *record = tinsn_at(translator_of(cpu), insn);
+    const struct insn *in = translate_prepare(cpu, record, resume);
 
     cpu->native.resumed = false;
-    cpu->rip = cpu->native.page_base + page_offset;
-    chain[0].exec(cpu, chain);
+    cpu->rip = cpu->native.page_base + record->page_offset;
+    in->exec(cpu, in);
     if (cpu->native.resumed && !cpu->exc.pending)
         return behind;
     return after_branch(cpu);
@@ -103,40 +94,20 @@ const uint8_t *translate_interpret(struct cpu *cpu, const struct insn *in, uint6
 
 /* --- native exceptions in translated code --- */
 
-/* The site of a native instruction, by its address. */
-static const struct fault_site *find_site(const struct translator *t, uintptr_t rip)
-{
-    uint32_t offset = (uint32_t)(rip - (uintptr_t)t->executable);
-    size_t low = 0, high = t->fault_count;
-
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-
-        if (t->faults[middle].offset == offset)
-            return &t->faults[middle];
-        if (t->faults[middle].offset < offset)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return NULL;
-}
-
 /* Signal handler: has the interpreter execute the instruction again, which raises the exception. */
 static bool redirect(struct cpu *cpu, struct native_context *c)
 {
     struct translator *t = translator_of(cpu);
-    const struct fault_site *site;
+    const struct tinsn *in;
 
     if (*c->rip - (uintptr_t)t->executable >= t->size)
         return false;
-    site = find_site(t, *c->rip);
-    if (!site)
+    in = translate_find_fault_site(t, *c->rip - (uintptr_t)t->executable);
+    if (!in)
         return false;
-    *c->rcx = (uintptr_t)site->in;
-    *c->r14 = site->page_offset;
+    *c->rcx = (uint64_t)((const uint8_t *)in - t->meta);
     *c->rsp -= 8;
-    *(uint64_t *)*c->rsp = (uint64_t)(uintptr_t)(t->executable + site->resume);
+    *(uint64_t *)*c->rsp = (uint64_t)(uintptr_t)(t->executable + in->resume);
     *c->rip = (uintptr_t)t->stub_interpret + (uintptr_t)(t->executable - t->writable);
     return true;
 }
@@ -146,7 +117,7 @@ static bool redirect(struct cpu *cpu, struct native_context *c)
 static void run_translated(struct cpu *cpu, struct tblock *b)
 {
     struct translator *t = translator_of(cpu);
-    uint64_t page = cpu->rip & PAGE_MASK;
+    uint64_t page = cpu->rip & PAGE_MASK, generation = t->generation;
     struct tlink *link;
 
     translate_jump_enter(translate_jumps(cpu), cpu->rip, b->entry);
@@ -160,47 +131,44 @@ static void run_translated(struct cpu *cpu, struct tblock *b)
     if (!link)
         return;
     cpu->rip = cpu->native.page_base + ((uintptr_t)link->target & ~(uintptr_t)PAGE_MASK);
+    if (t->generation != generation)
+        cpu->native.link = NULL;
 }
 
 /* After an exit through a link: makes it lead to its target for good, if that is where execution
  * went on (an interrupt may have come between). */
 static void follow_link(struct cpu *cpu, struct tblock *b)
 {
-    struct translator *t = translator_of(cpu);
     struct tlink *link = cpu->native.link;
 
-    cpu->native.link = NULL;
     if (link && link->target == b->code && link->mode == b->mode)
-        translate_link(t, link, b);
+        translate_link(translator_of(cpu), link, b);
+}
+
+/* No translated code is on the stack here: what is full can be emptied. */
+static struct tblock *find_or_make_room(struct cpu *cpu)
+{
+    struct translator *t = translator_of(cpu);
+    struct tblock *b = find_block(cpu);
+
+    if (b || !t->full || cpu->exc.pending)
+        return b;
+    translate_make_room(cpu);
+    return find_block(cpu);
 }
 
 static void execute(struct cpu *cpu)
 {
-    struct translator *t = translator_of(cpu);
-    struct tlink *link = cpu->native.link;
-    size_t flushed = t->meta_used;
-    struct tblock *b;
+    struct tblock *b = translatable(cpu) ? find_or_make_room(cpu) : NULL;
 
-    if (!translatable(cpu)) {
-        interpret_block(cpu);
-        return;
-    }
-    b = find_block(cpu);
-    if (t->meta_used < flushed)
-        cpu->native.link = link = NULL; /* the cache was emptied, and the link with it */
-    if (cpu->exc.pending) {
-        cpu->native.link = NULL;
-        cpu_deliver_exception(cpu);
-        return;
-    }
-    if (!b) {
-        cpu->native.link = NULL;
-        interpret_block(cpu);
-        return;
-    }
-    if (link)
+    if (b) {
         follow_link(cpu, b);
-    run_translated(cpu, b);
+        run_translated(cpu, b);
+    } else {
+        cpu->native.link = NULL;
+        if (!cpu->exc.pending)
+            interpret_block(cpu);
+    }
     if (cpu->exc.pending)
         cpu_deliver_exception(cpu);
 }
@@ -264,7 +232,7 @@ static int translate_init(struct cpu *cpu, struct err *err)
     if (ret == 0)
         ret = interpreter_prepare(cpu, &t->interp, err);
     if (ret == 0)
-        ret = translate_cache_init(cpu, t, err);
+        ret = translate_cache_init(cpu, t, CODE_CACHE_DEFAULT, err);
     if (ret)
         translate_free(cpu);
     t->interp.redirect = redirect;

@@ -133,8 +133,8 @@ static void emit_stack(struct assembler *a)
     asm_byte(a, 0xc3);
 }
 
-/* Called with RCX = instruction, R14 = offset in the page of its block. Goes on where
- * translate_interpret() says: mostly behind the call. */
+/* Called with RCX = offset of a struct tinsn. Goes on where translate_interpret() says: mostly behind
+ * the call. */
 static void emit_interpret(struct assembler *a)
 {
     uint8_t *leave;
@@ -142,8 +142,7 @@ static void emit_interpret(struct assembler *a)
     store_state(a);
     asm_load(a, RDI, NATIVE(self));
     asm_move(a, RSI, RCX);
-    asm_move(a, RDX, R14);
-    asm_bytes(a, "\x48\x8b\x0c\x24", 4); /* mov rcx, [rsp] */
+    asm_bytes(a, "\x48\x8b\x14\x24", 4); /* mov rdx, [rsp] */
     asm_const(a, RAX, (uint64_t)(uintptr_t)translate_interpret);
     asm_bytes(a, "\x48\x83\xec\x08\xff\xd0\x48\x83\xc4\x08", 10); /* sub rsp, 8; call rax; add */
     asm_bytes(a, "\x48\x85\xc0\x0f\x84", 5);                      /* test rax, rax; jz */
@@ -172,6 +171,4 @@ void translate_emit_stubs(struct translator *t)
     emit_stack(&a);
     t->stub_interpret = a.p;
     emit_interpret(&a);
-    t->stubs_end = ((size_t)(a.p - t->writable) + 63) & ~(size_t)63;
-    t->used = t->stubs_end;
 }

@@ -26,37 +26,66 @@
 #include "engine/translate/asm.h"
 
 #define TBLOCK_MAX_INSNS 64
-#define MAX_FAULTS (512u * 1024) /* fault sites in the code cache */
+#define CODE_CACHE_DEFAULT (UINT64_C(128) << 20)
+#define INSN_ROOM 512 /* bytes of code that one instruction and its cold part can need */
+#define CACHE_REGIONS 16
 #define JUMP_CACHE_BITS 12
 #define JUMP_CACHE_SHIFT 4 /* functions begin at multiples of 16 */
 
 struct tblock;
 
+/* An instruction that the interpreter may have to execute: only its bytes, because most never need
+ * it. translate_interpret() decodes it and keeps the result in struct prepared_insns. */
+struct tinsn {
+    uint32_t prepared; /* where the result was put; it may have been overwritten since */
+    uint32_t resume;   /* what follows it, offset in the code cache */
+    uint16_t page_offset;
+    uint8_t len;
+    uint8_t bytes[];
+};
+
 /* An exit to a known place in the same page. */
 struct tlink {
-    struct tblock *to;  /* linked to; NULL: goes to its stub */
-    struct tlink *next; /* of those that are linked to the same block */
-    uint8_t *site;      /* rel32, writable mapping */
+    struct tblock *to;          /* linked to; NULL: goes to its stub */
+    struct tlink *next, **back; /* of those that are linked to the same block */
+    struct tlink *next_in_region;
+    uint8_t *site; /* rel32, writable mapping */
     uint8_t *stub;
     const uint8_t *target; /* guest code that it leads to, host address */
     uint32_t mode;
 };
 
 struct tblock {
-    struct tblock *next_in_hash, *next_in_page;
+    struct tblock *next_in_hash;
     const uint8_t *code; /* host address of the guest code */
     uint8_t *entry;      /* executable address of the translation */
-    struct tlink *incoming;
-    uint32_t mode; /* cpu->mode; BLOCK_DEAD */
+    uint32_t mode;       /* cpu->mode; BLOCK_DEAD */
     uint16_t len;
+    struct tblock *next_in_page, **back_in_page;
+    struct tlink *incoming;
+    struct tblock *next_in_region;
 };
+_Static_assert(sizeof(struct tblock) == 64, "finding a block touches one cache line of it");
 
 /* A native instruction that can raise an exception, for the signal handler. */
 struct fault_site {
-    uint32_t offset;      /* of the instruction in the code cache */
-    uint32_t resume;      /* of what follows it */
-    uint32_t page_offset; /* of the block's start */
-    const struct insn *in;
+    uint32_t offset; /* of the instruction in the code cache */
+    uint32_t insn;   /* offset of its struct tinsn in the metadata */
+};
+
+/* A part of the code cache, with all that belongs to its code. Regions are filled in turn; the
+ * oldest is emptied when its turn comes again.
+ *
+ *     code:      | translations -->                 |
+ *     metadata:  | blocks, links, instructions -->    <-- fault sites |
+ */
+struct region {
+    size_t code;            /* where its code begins, offset in the code cache */
+    uint8_t *meta;          /* where its metadata begins */
+    size_t used, meta_used; /* bytes of code, and of metadata from the front */
+    size_t fault_count;
+    struct tblock *blocks;
+    struct tlink *links;
 };
 
 struct jump_slot {
@@ -74,19 +103,22 @@ struct jump_cache {
 struct translator {
     struct interpreter interp; /* first: cpu->engine is also the interpreter's */
     uint8_t *writable, *executable;
-    size_t size, used; /* of the code cache */
-    uint8_t *meta;     /* arena for blocks, links and instructions */
-    size_t meta_used;
+    size_t size;   /* of the code cache */
+    uint8_t *next; /* where the next translation is made, writable address */
+    struct region regions[CACHE_REGIONS];
+    struct region *region;           /* that is being filled */
+    size_t region_code, region_meta; /* bytes of each */
+    uint8_t *meta;
     struct tblock **hash, **pages;
-    struct fault_site *faults;
-    size_t fault_count;
+    unsigned hash_bits, page_hash_bits;
     struct jump_cache *jumps; /* [TLB_SPACES][2] */
     uint8_t *data_stores;     /* by page: stores beside its code since some of it was dropped */
-    bool full;
+    struct prepared_insns *prepared;
+    uint64_t generation; /* counts flushes: links from before are void */
+    bool full;           /* the region that is being filled: see translate_make_room() */
     /* common code, writable addresses */
     void (*enter)(struct cpu *cpu, const uint8_t *entry);
     uint8_t *stub_interpret, *stub_link, *stub_exit, *stub_stack;
-    size_t stubs_end;
 };
 
 /* --- stubs.c --- */
@@ -106,12 +138,30 @@ void translate_emit_follow(struct assembler *a);
 struct tblock *translate_block(struct cpu *cpu, const uint8_t *code, unsigned avail);
 
 /* --- cache.c --- */
-int translate_cache_init(struct cpu *cpu, struct translator *t, struct err *err);
+/* `size` bounds code and metadata together. */
+int translate_cache_init(struct cpu *cpu, struct translator *t, size_t size, struct err *err);
 void translate_cache_free(struct translator *t);
 void translate_cache_flush(struct cpu *cpu);
-void *translate_meta(struct translator *t, size_t size); /* NULL: full */
+/* A new block is made in three steps: it is begun (NULL: the region is full, see t->full), its code
+ * is written at t->next, and it ends at `end` (writable address) and can be found from then on; or
+ * it is dropped with everything that was taken for it. */
+struct tblock *translate_begin_block(struct translator *t);
+void translate_end_block(struct cpu *cpu, struct tblock *b, const uint8_t *end);
+void translate_drop_block(struct translator *t, struct tblock *b);
+/* After t->full was set: goes on to the next region, and empties it. Only where no translated code
+ * is on the host's stack. */
+void translate_make_room(struct cpu *cpu);
+/* For the block that is being made. NULL: it needs more metadata than any block should. */
+struct tlink *translate_new_link(struct translator *t);
+struct tinsn *translate_new_insn(struct translator *t, const uint8_t *bytes, unsigned len,
+                                 unsigned page_offset);
+/* Notes that the native instruction at `at` (writable address) may fault in place of `in`; the
+ * addresses must rise. */
+void translate_add_fault_site(struct translator *t, const struct tinsn *in, const uint8_t *at);
+/* The instruction whose native form is at an offset in the code cache; NULL: it has no fault site.
+ * Safe in signal handlers. */
+const struct tinsn *translate_find_fault_site(const struct translator *t, size_t offset);
 struct tblock *translate_find(struct cpu *cpu, const uint8_t *code);
-void translate_enter_block(struct cpu *cpu, struct tblock *b);
 void translate_link(struct translator *t, struct tlink *link, struct tblock *to);
 /* The jump cache of the address space and privilege in force, emptied if it was out of date. */
 struct jump_cache *translate_jumps(struct cpu *cpu);
@@ -120,14 +170,26 @@ const uint8_t *translate_jump_find(const struct jump_cache *jumps, uint64_t rip)
 void translate_jump_enter(struct jump_cache *jumps, uint64_t rip, uint8_t *entry);
 
 /* --- run.c --- */
-/* Called by translated code: interprets one instruction. Returns where to go on in the code cache:
- * `behind`, or after a branch its target; NULL: leave. */
-const uint8_t *translate_interpret(struct cpu *cpu, const struct insn *in, uint64_t page_offset,
-                                   const uint8_t *behind);
+/* Called by translated code: interprets one instruction, whose struct tinsn is at an offset in the
+ * metadata. Returns where to go on in the code cache: `behind`, or after a branch its target; NULL:
+ * leave. */
+const uint8_t *translate_interpret(struct cpu *cpu, uint64_t insn, const uint8_t *behind);
+
+/* --- prepare.c --- */
+struct prepared_insns *prepared_insns_new(void);
+void prepared_insns_free(struct prepared_insns *p);
+/* The instruction as the interpreter executes it, followed by one whose exec is `last`. It is in no
+ * block: its `end` counts from its own first byte. */
+const struct insn *translate_prepare(struct cpu *cpu, struct tinsn *in, exec_fn *last);
 
 static inline struct translator *translator_of(const struct cpu *cpu)
 {
     return cpu->engine;
+}
+
+static inline struct tinsn *tinsn_at(const struct translator *t, uint64_t offset)
+{
+    return (struct tinsn *)(t->meta + offset);
 }
 
 static inline size_t gpr_at(unsigned guest)
