@@ -17,7 +17,7 @@
 
 #define NS_PER_SECOND UINT64_C(1000000000)
 #define MEASURE_NS 6000000    /* between the two readings that give the frequency */
-#define MEASURE_TRIES 16      /* per reading: the one least disturbed counts */
+#define READING_TRIES 16      /* the one least disturbed counts */
 #define FALLBACK_KHZ 1000000u /* when the host's clocks make no sense */
 
 static uint64_t host_ns(clockid_t id)
@@ -30,13 +30,13 @@ static uint64_t host_ns(clockid_t id)
 
 /* Reads TSC and clock "at the same time": the reading whose two RDTSCs are closest together has the
  * least error (an interrupt or a lost processor shows as a wide bracket). */
-static void read_both(uint64_t *tsc, uint64_t *ns)
+static void read_both(clockid_t id, uint64_t *tsc, uint64_t *ns)
 {
     uint64_t best = UINT64_MAX;
 
-    for (unsigned i = 0; i < MEASURE_TRIES; i++) {
+    for (unsigned i = 0; i < READING_TRIES; i++) {
         uint64_t before = __rdtsc();
-        uint64_t now = host_ns(CLOCK_MONOTONIC_RAW);
+        uint64_t now = host_ns(id);
         uint64_t width = __rdtsc() - before;
 
         if (width < best) {
@@ -52,9 +52,9 @@ static uint64_t measure_tsc_khz(void)
     struct timespec pause = {.tv_nsec = MEASURE_NS};
     uint64_t tsc0 = 0, tsc1 = 0, ns0 = 0, ns1 = 0, khz;
 
-    read_both(&tsc0, &ns0);
+    read_both(CLOCK_MONOTONIC_RAW, &tsc0, &ns0);
     nanosleep(&pause, NULL);
-    read_both(&tsc1, &ns1);
+    read_both(CLOCK_MONOTONIC_RAW, &tsc1, &ns1);
     if (ns1 <= ns0 || tsc1 <= tsc0)
         return FALLBACK_KHZ;
     khz = muldiv64(tsc1 - tsc0, 1000000, ns1 - ns0);
@@ -69,23 +69,36 @@ void clock_init(struct clock *clock, enum clock_mode mode)
     clock->tsc_khz = mode == CLOCK_HOST ? measure_tsc_khz() : CLOCK_VIRTUAL_TSC_KHZ;
 }
 
+/* From now on time is `ns` and the TSC is `tsc`. */
+static void set_offsets(struct clock *clock, uint64_t ns, uint64_t tsc)
+{
+    uint64_t host_tsc = 0, host = 0;
+
+    read_both(CLOCK_MONOTONIC, &host_tsc, &host);
+    clock->offset_ns = host - ns;
+    clock->tsc_offset = tsc - host_tsc;
+}
+
 void clock_start(struct clock *clock)
 {
     if (!clock->stopped)
         return;
     clock->stopped = false;
-    if (clock->mode == CLOCK_HOST) {
-        clock->offset_ns = host_ns(CLOCK_MONOTONIC) - clock->stopped_at;
-        clock->tsc_offset = clock->stopped_tsc - __rdtsc();
-    }
+    if (clock->mode == CLOCK_HOST)
+        set_offsets(clock, clock->stopped_at, clock->stopped_tsc);
 }
 
 void clock_stop(struct clock *clock)
 {
+    uint64_t host_tsc = 0, host = 0;
+
     if (clock->stopped)
         return;
-    clock->stopped_at = clock_now(clock);
-    clock->stopped_tsc = clock_tsc(clock);
+    if (clock->mode == CLOCK_HOST) {
+        read_both(CLOCK_MONOTONIC, &host_tsc, &host);
+        clock->stopped_at = host - clock->offset_ns;
+        clock->stopped_tsc = host_tsc + clock->tsc_offset;
+    }
     clock->stopped = true;
 }
 
@@ -109,7 +122,9 @@ uint64_t clock_tsc(const struct clock *clock)
 
 uint64_t clock_tsc_to_ns(const struct clock *clock, uint64_t tsc)
 {
-    uint64_t now = clock_now(clock), now_tsc = clock_tsc(clock);
+    /* The TSC first: when the processor is lost in between, the time given is late and not early.
+     */
+    uint64_t now_tsc = clock_tsc(clock), now = clock_now(clock);
     unsigned __int128 ns;
 
     if (tsc <= now_tsc)
@@ -130,8 +145,7 @@ void clock_set(struct clock *clock, uint64_t ns, uint64_t tsc)
         clock->stopped_at = ns;
         clock->stopped_tsc = tsc;
     } else {
-        clock->offset_ns = host_ns(CLOCK_MONOTONIC) - ns;
-        clock->tsc_offset = tsc - __rdtsc();
+        set_offsets(clock, ns, tsc);
     }
 }
 

@@ -25,7 +25,7 @@ COUNTS = {"loop": 20, "sieve": 5, "qsort": 10, "fib": 50, "indirect": 10, "chase
 def guests_that_test_themselves():
     done = subprocess.run([sys.executable, os.path.join(HERE, "guests.py"), "--peer", "doble",
                            "--engine", "translate"], capture_output=True, text=True)
-    failed = [line for line in done.stdout.splitlines() if " not ok " in line]
+    failed = [line for line in done.stdout.splitlines() if " not ok " in line or ": # " in line]
     check(done.returncode == 0, f"{failed or done.stdout[-300:] + done.stderr[-300:]}")
 
 
