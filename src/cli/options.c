@@ -120,6 +120,15 @@ static int take_engine(struct options *o, const char *value, struct err *err)
     return 0;
 }
 
+static int take_code_cache(struct options *o, const char *value, struct err *err)
+{
+    if (!options_parse_size(value, &o->code_cache) || o->code_cache < CODE_CACHE_MIN ||
+        o->code_cache > CODE_CACHE_MAX)
+        return bad_value(err, "code-cache", value,
+                         "a size from 4M to 1G: a number and K, M or G, for example 64M");
+    return 0;
+}
+
 static int take_cpu(struct options *o, const char *value, struct err *err)
 {
     (void)err;
@@ -347,6 +356,8 @@ static const struct option table[] = {
      take_protocol},
     {'m', "memory", "SIZE", "guest memory with K, M, G or T (default 512M)", take_memory},
     {'e', "engine", "ENGINE", "auto (default), interpret or translate", take_engine},
+    {0, "code-cache", "SIZE", "memory for translated code, 4M to 1G (default 128M)",
+     take_code_cache},
     {0, "cpu", "MODEL", "processor: MODEL[,+feature][,-feature]; 'help' lists them", take_cpu},
     {0, "serial", "WHERE", "first serial port: stdio (default), none, file:PATH, unix:PATH",
      take_serial},

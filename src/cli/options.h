@@ -31,6 +31,7 @@ struct options {
     uint64_t memory; /* bytes */
     bool memory_given;
     const char *engine;
+    uint64_t code_cache; /* bytes; 0: the engine's default */
     const char *cpu; /* NULL: the default model */
     enum serial_kind serial;
     const char *serial_path; /* SERIAL_FILE, SERIAL_UNIX */

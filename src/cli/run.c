@@ -141,6 +141,7 @@ static struct vm_config make_config(struct session *s)
         .name = o->name,
         .pc = {.memory = o->memory, .cpu = o->cpu, .time = o->time, .debug_exit = o->debug_exit},
         .engine = engine_find(o->engine),
+        .engine_config = {.code_cache = o->code_cache},
         .kernel = o->kernel,
         .initrd = o->initrd,
         .append = o->append ? o->append : "",
@@ -249,6 +250,9 @@ static void announce(const struct session *s)
 {
     const struct vm_config *c = &s->vm.config;
 
+    if (s->vm.engine_err.code)
+        fprintf(stderr, "doble: the engine '%s' cannot be used, and '%s' takes its place: %s\n",
+                s->options->engine, c->engine->name, s->vm.engine_err.text);
     if (!s->options->verbose)
         return;
     fprintf(stderr, "doble: machine '%s': %llu MiB, engine %s, %s\n", c->name,

@@ -235,6 +235,13 @@ struct cpu_stats {
     uint64_t interrupts[256]; /* hardware interrupts by vector */
     uint64_t soft_interrupts;
     uint64_t pio, mmio, helpers, blocks_decoded, insns_decoded, tlb_fills, tlb_flushes, halts;
+    struct translate_stats {
+        uint64_t blocks, insns, guest_bytes, host_bytes; /* made; of code */
+        uint64_t cycles;                                 /* of the host's TSC, making them */
+        uint64_t evictions, blocks_evicted;
+        uint64_t jump_misses;           /* jumps whose target no jump cache knew */
+        uint64_t code_used, meta_used, cache_size; /* bytes, when the engine was left last */
+    } translate;
 };
 
 /* What emitted code reaches besides the registers, relative to the vCPU (GS base). */
@@ -255,7 +262,8 @@ struct cpu_native {
     bool resumed;        /* the interpreted instruction came to its end in the block */
 };
 
-struct cpu_model; /* cpuid.h */
+struct cpu_model;     /* cpuid.h */
+struct engine_config; /* engine/engine.h */
 struct tlb;       /* tlb.h */
 struct cpu_debug; /* debug.h */
 
@@ -328,6 +336,7 @@ struct cpu {
     struct tlb *tlb;
     struct cpu_debug *debug; /* debug.h; NULL: no debugger */
     void *engine;            /* the engine's own data for this vCPU */
+    const struct engine_config *engine_config; /* for the engine's init(); NULL: defaults */
     /* an instruction that only ends when an interrupt is pending waits here (HLT) */
     void (*wake)(void *opaque); /* called by cpu_signal(), any thread */
     void *wake_opaque;

@@ -18,6 +18,15 @@ enum cpu_exit {
     EXIT_DEBUG,    /* the debugger's: cpu->debug->reason says why; until cpu_debug_resume() */
 };
 
+/* What an engine is told besides its CPU; cpu->engine_config, NULL: defaults. */
+struct engine_config {
+    uint64_t code_cache; /* bytes for translations and all that belongs to them; 0: the default */
+};
+
+#define CODE_CACHE_DEFAULT (128 * MIB)
+#define CODE_CACHE_MIN (4 * MIB)
+#define CODE_CACHE_MAX GIB
+
 struct engine_ops {
     const char *name;
     /* Allocates cpu->engine. */

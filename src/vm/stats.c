@@ -110,6 +110,29 @@ static void print_engine(const struct cpu_stats *s, FILE *out)
     line(out, "helper calls", s->helpers);
 }
 
+static void ratio(FILE *out, const char *title, uint64_t value, uint64_t by)
+{
+    fprintf(out, "  %-26s %14.1f\n", title, by ? (double)value / (double)by : 0.0);
+}
+
+static void print_translation(const struct translate_stats *t, FILE *out)
+{
+    if (!t->blocks)
+        return;
+    fprintf(out, "translation\n");
+    item(out, "blocks", t->blocks);
+    item(out, "instructions", t->insns);
+    item(out, "bytes of guest code", t->guest_bytes);
+    ratio(out, "host bytes / instruction", t->host_bytes, t->insns);
+    ratio(out, "host cycles / instruction", t->cycles, t->insns);
+    item(out, "jump cache misses", t->jump_misses);
+    item(out, "regions evicted", t->evictions);
+    item(out, "blocks evicted", t->blocks_evicted);
+    item(out, "code in the cache, KiB", t->code_used / KIB);
+    item(out, "metadata in the cache, KiB", t->meta_used / KIB);
+    item(out, "size of the cache, KiB", t->cache_size / KIB);
+}
+
 static void print_ranges(const struct io_range *ranges, unsigned count, FILE *out)
 {
     for (unsigned i = 0; i < count; i++) {
@@ -164,6 +187,7 @@ void vm_print_stats(struct vm *vm, FILE *out)
             vm->config.engine->name);
     print_time(vm, out);
     print_engine(s, out);
+    print_translation(&s->translate, out);
     print_traps(s, out);
     print_bus(&vm->pc.bus, out);
     print_memory(vm, out);

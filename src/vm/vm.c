@@ -729,6 +729,20 @@ static int open_wake_fd(struct vm *vm, struct err *err)
     return 0;
 }
 
+/* What a host refuses the translator (address space, for one) it may grant the interpreter. */
+static int start_engine(struct vm *vm, struct err *err)
+{
+    int rc;
+
+    vm->pc.cpu->engine_config = &vm->config.engine_config;
+    rc = vm->config.engine->init(vm->pc.cpu, err);
+    if (rc == 0 || vm->config.engine != &engine_translate)
+        return rc;
+    vm->engine_err = *err;
+    vm->config.engine = &engine_interpret;
+    return vm->config.engine->init(vm->pc.cpu, err);
+}
+
 int vm_init(struct vm *vm, const struct vm_config *config, struct err *err)
 {
     int rc;
@@ -751,7 +765,7 @@ int vm_init(struct vm *vm, const struct vm_config *config, struct err *err)
     if (rc == 0)
         rc = loop_init(&vm->loop, err);
     if (rc == 0)
-        rc = config->engine->init(vm->pc.cpu, err);
+        rc = start_engine(vm, err);
     if (rc == 0 && !config->restored)
         rc = boot(vm, err);
     if (rc < 0)

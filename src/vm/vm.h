@@ -47,6 +47,7 @@ struct vm_config {
     const char *name;
     struct pc_config pc; /* .outside is filled in by the vm */
     const struct engine_ops *engine;
+    struct engine_config engine_config;
     const char *kernel, *initrd, *append; /* what is started, and again after a reset */
     enum kernel_protocol protocol;        /* and by which protocol */
     bool restored; /* not started: the state comes from vm_restore(); kernel may be NULL */
@@ -86,6 +87,7 @@ struct vm {
     enum vm_end end;
     uint32_t end_value;
     struct err end_err;
+    struct err engine_err; /* why the engine that was asked for is not the one that runs; or empty */
 };
 
 /* Makes a machine and loads its kernel, if it has one. On an error nothing is left. */

@@ -65,7 +65,7 @@ static void the_rest_of_the_values(void **state)
     (void)state;
     assert_int_equal(parse(&o, &err, "--serial", "unix:/s", "--time=virtual", "--debug-exit",
                            "0xf4", "--stats", "--name", "x", "--max-instructions", "12", "-v",
-                           NULL),
+                           "--code-cache", "64M", NULL),
                      0);
     assert_int_equal(o.serial, SERIAL_UNIX);
     assert_string_equal(o.serial_path, "/s");
@@ -73,6 +73,7 @@ static void the_rest_of_the_values(void **state)
     assert_int_equal(o.debug_exit, 0xf4);
     assert_true(o.stats && o.verbose);
     assert_int_equal(o.max_instructions, 12);
+    assert_int_equal(o.code_cache, 64 * MIB);
 }
 
 static void sizes(void **state)
@@ -111,6 +112,9 @@ static void refused(void **state)
         {"--time", "never", "virtual"},
         {"--engine", "kvm", "no engine 'kvm'"},
         {"--engine", "warp", "interpret"},
+        {"--code-cache", "4095K", "from 4M to 1G"},
+        {"--code-cache", "2G", "from 4M to 1G"},
+        {"--code-cache", "64Q", "from 4M to 1G"},
         {"--debug-exit", "65536", "0xffff"},
         {"--debug-exit", "-1", "0xffff"},
         {"--max-instructions", "0", "above 0"},

@@ -250,6 +250,9 @@ void translate_end_block(struct cpu *cpu, struct tblock *b, const uint8_t *end)
     struct region *r = t->region;
     struct tblock **slot = hash_slot(t, b->code), **page = page_slot(t, b->code);
 
+    cpu->stats.translate.host_bytes += (size_t)(end - t->next);
+    cpu->stats.translate.guest_bytes += b->len;
+    cpu->stats.translate.blocks++;
     r->used = ((size_t)(end - (t->writable + r->code)) + 15) & ~(size_t)15;
     b->next_in_region = r->blocks;
     r->blocks = b;
@@ -261,7 +264,6 @@ void translate_end_block(struct cpu *cpu, struct tblock *b, const uint8_t *end)
         (*page)->back_in_page = &b->next_in_page;
     *page = b;
     block_mark_code(cpu, b->code);
-    cpu->stats.blocks_decoded++;
 }
 
 void translate_link(struct translator *t, struct tlink *link, struct tblock *to)
@@ -356,9 +358,12 @@ static void empty_region(struct cpu *cpu, struct region *r)
     struct translator *t = translator_of(cpu);
     size_t link = (size_t)((uint8_t *)cpu->native.link - r->meta);
 
-    for (struct tblock *b = r->blocks; b; b = b->next_in_region)
-        if (b->mode != BLOCK_DEAD)
-            take_out(t, b);
+    for (struct tblock *b = r->blocks; b; b = b->next_in_region) {
+        if (b->mode == BLOCK_DEAD)
+            continue;
+        take_out(t, b);
+        cpu->stats.translate.blocks_evicted++;
+    }
     for (struct tlink *l = r->links; l; l = l->next_in_region)
         unlink_block(l);
     forget_region(t, r);
@@ -375,8 +380,10 @@ void translate_make_room(struct cpu *cpu)
 
     if (++t->region == t->regions + CACHE_REGIONS)
         t->region = t->regions;
-    if (t->region->used)
+    if (t->region->used) {
         empty_region(cpu, t->region);
+        cpu->stats.translate.evictions++;
+    }
     t->full = false;
 }
 
@@ -396,6 +403,19 @@ void translate_cache_flush(struct cpu *cpu)
     t->generation++;
     interpreter_flush(cpu);
     forget_jumps(cpu);
+}
+
+void translate_note_usage(struct cpu *cpu)
+{
+    const struct translator *t = translator_of(cpu);
+    struct translate_stats *s = &cpu->stats.translate;
+
+    s->code_used = s->meta_used = 0;
+    for (const struct region *r = t->regions; r < t->regions + CACHE_REGIONS; r++) {
+        s->code_used += r->used;
+        s->meta_used += r->meta_used + r->fault_count * sizeof(struct fault_site);
+    }
+    s->cache_size = CACHE_REGIONS * (t->region_code + t->region_meta);
 }
 
 /* --- life --- */

@@ -237,8 +237,7 @@ static void emit_check(struct block_builder *b, unsigned size, bool write, struc
  * neither its index nor its entry has to be looked up; an access that is not aligned, or elsewhere,
  * is checked like any other, behind the block. Where no page is kept, the access may raise a native
  * fault (see tlb_forget_stack()), and has to be a fault site. */
-static void emit_stack_check(struct block_builder *b, unsigned size, bool write,
-                             struct tinsn *in)
+static void emit_stack_check(struct block_builder *b, unsigned size, bool write, struct tinsn *in)
 {
     struct assembler *a = &b->a;
     uint8_t *elsewhere;
@@ -827,7 +826,7 @@ static void emit_insns(struct block_builder *b, const uint8_t *code, unsigned av
         emit_insn(b);
         b->len += b->d.in.len;
         b->count++;
-        b->cpu->stats.insns_decoded++;
+        b->cpu->stats.translate.insns++;
     }
     if (!b->ended && !b->failed && b->count > 0) {
         b->d.in.len = 0;

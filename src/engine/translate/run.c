@@ -36,6 +36,15 @@ static bool translatable(const struct cpu *cpu)
             (MODE_FLAT | MODE_PROTECTED | MODE_CODE32 | MODE_SS32));
 }
 
+static struct tblock *make_block(struct cpu *cpu, const uint8_t *code, unsigned avail)
+{
+    uint64_t start = __builtin_ia32_rdtsc();
+    struct tblock *b = translate_block(cpu, code, avail);
+
+    cpu->stats.translate.cycles += __builtin_ia32_rdtsc() - start;
+    return b;
+}
+
 /* The translation of the code at RIP; NULL: exception recorded, t->full set, or the interpreter
  * must do it. */
 static struct tblock *find_block(struct cpu *cpu)
@@ -51,7 +60,7 @@ static struct tblock *find_block(struct cpu *cpu)
     if (!lin_span(cpu, cpu->rip, ACCESS_FETCH, &host, &avail) || !host)
         return NULL;
     b = translate_find(cpu, host);
-    return b ? b : translate_block(cpu, host, avail);
+    return b ? b : make_block(cpu, host, avail);
 }
 
 /* The translation to go on with after an instruction that ended its block, if nothing else is to be
@@ -70,6 +79,7 @@ static const uint8_t *after_branch(struct cpu *cpu)
     if (!entry) {
         struct tblock *b = find_block(cpu);
 
+        cpu->stats.translate.jump_misses++;
         if (!b)
             return NULL;
         entry = b->entry;
@@ -199,6 +209,7 @@ static enum cpu_exit translate_run(struct cpu *cpu)
     cpu->native.jump_mask = ((UINT64_C(1) << JUMP_CACHE_BITS) - 1) << JUMP_CACHE_SHIFT;
     exit = interpret_loop(cpu, execute);
     cpu->native.link = NULL;
+    translate_note_usage(cpu);
     return exit;
 }
 
@@ -215,6 +226,13 @@ static void translate_free(struct cpu *cpu)
     cpu->engine = NULL;
 }
 
+static uint64_t code_cache_size(const struct cpu *cpu)
+{
+    uint64_t size = cpu->engine_config ? cpu->engine_config->code_cache : 0;
+
+    return size ? size : CODE_CACHE_DEFAULT;
+}
+
 static int translate_init(struct cpu *cpu, struct err *err)
 {
     struct translator *t = calloc(1, sizeof *t);
@@ -224,15 +242,13 @@ static int translate_init(struct cpu *cpu, struct err *err)
         return err_set(err, -ENOMEM, "not enough memory for the translator");
     cpu->engine = t;
     if (!__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("avx"))
-        ret = err_set(err, -ENOTSUP,
-                      "the host's processor lacks BMI2 or AVX, which the engine "
-                      "'translate' needs; use '--engine interpret'");
+        ret = err_set(err, -ENOTSUP, "the host's processor lacks BMI2 or AVX, which it needs");
     else
         ret = fault_init(err);
     if (ret == 0)
         ret = interpreter_prepare(cpu, &t->interp, err);
     if (ret == 0)
-        ret = translate_cache_init(cpu, t, CODE_CACHE_DEFAULT, err);
+        ret = translate_cache_init(cpu, t, code_cache_size(cpu), err);
     if (ret)
         translate_free(cpu);
     t->interp.redirect = redirect;

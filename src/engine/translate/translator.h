@@ -26,11 +26,10 @@
 #include "engine/translate/asm.h"
 
 #define TBLOCK_MAX_INSNS 64
-#define CODE_CACHE_DEFAULT (UINT64_C(128) << 20)
 #define INSN_ROOM 512 /* bytes of code that one instruction and its cold part can need */
 #define CACHE_REGIONS 16
 #define JUMP_CACHE_BITS 12
-#define JUMP_CACHE_SHIFT 4 /* functions begin at multiples of 16 */
+#define JUMP_CACHE_SHIFT 2 /* return addresses lie close together */
 
 struct tblock;
 
@@ -138,6 +137,8 @@ void translate_emit_follow(struct assembler *a);
 struct tblock *translate_block(struct cpu *cpu, const uint8_t *code, unsigned avail);
 
 /* --- cache.c --- */
+/* Brings the part of cpu->stats up to date that says how full the cache is. */
+void translate_note_usage(struct cpu *cpu);
 /* `size` bounds code and metadata together. */
 int translate_cache_init(struct cpu *cpu, struct translator *t, size_t size, struct err *err);
 void translate_cache_free(struct translator *t);
