@@ -13,6 +13,7 @@
 
 int loop_init(struct loop *loop, struct err *err)
 {
+    loop->hooks = NULL;
     loop->fd = epoll_create1(EPOLL_CLOEXEC);
     if (loop->fd < 0)
         return err_set(err, -errno, "the event loop cannot be made: %s", strerror(errno));
@@ -57,4 +58,32 @@ void loop_dispatch(struct loop *loop)
 
         watch->ready(watch->opaque, event.events);
     }
+}
+
+void loop_add_hook(struct loop *loop, struct loop_hook *hook)
+{
+    hook->next = loop->hooks;
+    loop->hooks = hook;
+}
+
+void loop_remove_hook(struct loop *loop, struct loop_hook *hook)
+{
+    for (struct loop_hook **at = &loop->hooks; *at; at = &(*at)->next)
+        if (*at == hook) {
+            *at = hook->next;
+            return;
+        }
+}
+
+int loop_before_wait(struct loop *loop)
+{
+    int shortest = -1;
+
+    for (struct loop_hook *hook = loop->hooks; hook; hook = hook->next) {
+        int time = hook->before_wait(hook->opaque);
+
+        if (time >= 0 && (shortest < 0 || time < shortest))
+            shortest = time;
+    }
+    return shortest;
 }

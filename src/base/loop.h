@@ -13,8 +13,18 @@
 
 #include <sys/epoll.h>
 
+/* Work that is looked for before each wait: that of libraries which have timers and descriptors of
+ * their own. */
+struct loop_hook {
+    /* Does what is due, and returns for how many milliseconds at most to wait; -1: no matter. */
+    int (*before_wait)(void *opaque);
+    void *opaque;
+    struct loop_hook *next;
+};
+
 struct loop {
     int fd; /* an epoll descriptor */
+    struct loop_hook *hooks;
 };
 
 struct loop_watch {
@@ -36,5 +46,12 @@ void loop_remove(struct loop *loop, struct loop_watch *watch);
 
 /* Calls the handlers of what is ready now; never waits. */
 void loop_dispatch(struct loop *loop);
+
+void loop_add_hook(struct loop *loop, struct loop_hook *hook);
+void loop_remove_hook(struct loop *loop, struct loop_hook *hook);
+
+/* Calls the hooks; returns the shortest of their times, or -1. The owner does so before it waits
+ * for loop->fd. */
+int loop_before_wait(struct loop *loop);
 
 #endif

@@ -116,3 +116,14 @@ TRACE_EVENT(virtio_status, (const char *device, unsigned status, uint64_t featur
             "device=%s status=%#x features=%#llx", device, status, (unsigned long long)features)
 TRACE_EVENT(virtio_notify, (const char *device, unsigned queue), "device=%s queue=%u", device,
             queue)
+TRACE_EVENT(virtio_net_send, (unsigned bytes, unsigned flags, unsigned gso),
+            "bytes=%u flags=%#x gso=%u", bytes, flags, gso)
+TRACE_EVENT(virtio_net_receive, (size_t bytes, unsigned gso, unsigned fate),
+            "bytes=%zu gso=%u fate=%u", bytes, gso, fate)
+TRACE_EVENT(virtio_net_control, (unsigned class, unsigned command), "class=%u command=%u", class,
+            command)
+
+/* net */
+TRACE_EVENT(net_guest_error, (const char *message), "%s", message)
+TRACE_EVENT(net_tap_gone, (const char *error), "error=%s", error)
+TRACE_EVENT(net_tap_lost, (const char *error), "error=%s", error)

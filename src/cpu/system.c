@@ -4,6 +4,7 @@
  * SDM vol. 2, each instruction; vol. 3, ch. 20 (virtual-8086 mode and its extensions), ch. 21.3.
  * There is no system-management mode, so RSM is always #UD. There are no caches of ours to write
  * back or to forget. */
+#include "base/random.h"
 #include "cpu/system.h"
 #include "cpu/access.h"
 #include "cpu/paging.h"
@@ -207,21 +208,11 @@ bool op_rsm(struct cpu *cpu, const struct insn *in)
 
 /* --- random numbers --- */
 
-/* SplitMix64: repeatable, for runs in virtual time. */
-static uint64_t next_repeatable(struct cpu *cpu)
-{
-    uint64_t z = cpu->rng_state += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
 /* False: the host has no entropy right now, which the guest is told in CF. */
 static bool random_number(struct cpu *cpu, uint64_t *v)
 {
     if (cpu->clock->mode == CLOCK_VIRTUAL) {
-        *v = next_repeatable(cpu);
+        *v = random_repeatable(&cpu->rng_state);
         return true;
     }
     return getrandom(v, sizeof(*v), GRND_NONBLOCK) == (ssize_t)sizeof(*v);

@@ -270,6 +270,11 @@ void virtq_flush(struct virtq *queue, unsigned count)
     memory_dma_touched(memory_of(queue), queue->used + RING_IDX, 2);
 }
 
+void virtq_rewind(struct virtq *queue, unsigned count)
+{
+    queue->last_avail = (uint16_t)(queue->last_avail - count);
+}
+
 void virtq_push(struct virtq_chain *chain, uint32_t written)
 {
     const bool current = chain->generation == chain->queue->generation;

@@ -87,6 +87,8 @@ void virtq_push(struct virtq_chain *chain, uint32_t written);
  * mergeable buffers): fill for each, with `at` = 0, 1, ..., then make them visible. */
 void virtq_fill(struct virtq_chain *chain, uint32_t written, unsigned at);
 void virtq_flush(struct virtq *queue, unsigned count);
+/* Instead of virtq_flush(): the chains that were filled can be taken again. */
+void virtq_rewind(struct virtq *queue, unsigned count);
 
 /* Interrupts the driver for what was pushed, if it wants to be told. Once for a batch. */
 void virtq_signal(struct virtq *queue);

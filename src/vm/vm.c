@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #define NS_PER_SECOND UINT64_C(1000000000)
+#define NS_PER_MS UINT64_C(1000000)
 
 static const char *const end_names[] = {
     [VM_RUNNING] = "runs",
@@ -529,7 +530,8 @@ static void run_host_timers(struct vm *vm)
 /* How long poll() may sleep; NULL: for ever. Notes the deadline for on_deadline(). */
 static const struct timespec *timeout(struct vm *vm, struct timespec *ts)
 {
-    uint64_t deadline = CLOCK_NEVER, now = 0, wait;
+    int limit = loop_before_wait(&vm->loop);
+    uint64_t deadline = CLOCK_NEVER, now = 0, wait = limit < 0 ? CLOCK_NEVER : (unsigned)limit * NS_PER_MS;
 
     bus_lock(&vm->pc.bus);
     if (vm->pc.clock.mode == CLOCK_HOST && !vm->pc.clock.stopped) {
@@ -538,9 +540,10 @@ static const struct timespec *timeout(struct vm *vm, struct timespec *ts)
     }
     atomic_store(&vm->sleep_until, deadline);
     bus_unlock(&vm->pc.bus);
-    if (deadline == CLOCK_NEVER)
+    if (deadline != CLOCK_NEVER && (deadline <= now || deadline - now < wait))
+        wait = deadline > now ? deadline - now : 0;
+    if (wait == CLOCK_NEVER)
         return NULL;
-    wait = deadline > now ? deadline - now : 0;
     ts->tv_sec = (time_t)(wait / NS_PER_SECOND);
     ts->tv_nsec = (long)(wait % NS_PER_SECOND);
     return ts;
