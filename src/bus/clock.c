@@ -122,8 +122,7 @@ uint64_t clock_tsc(const struct clock *clock)
 
 uint64_t clock_tsc_to_ns(const struct clock *clock, uint64_t tsc)
 {
-    /* The TSC first: when the processor is lost in between, the time given is late and not early.
-     */
+    /* The TSC first: if the processor is lost in between, the answer is late and not early. */
     uint64_t now_tsc = clock_tsc(clock), now = clock_now(clock);
     unsigned __int128 ns;
 
@@ -183,7 +182,7 @@ void timer_set(struct clock *clock, struct timer *timer, uint64_t deadline)
 
     if (timer_pending(timer))
         timer_remove(clock, timer);
-    if (deadline != CLOCK_NEVER)
+    if (deadline <= CLOCK_LAST)
         timer_insert(clock, timer, deadline);
     if (clock_next_deadline(clock) < first && clock->changed)
         clock->changed(clock->changed_opaque);

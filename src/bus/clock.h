@@ -18,6 +18,9 @@
 enum clock_mode { CLOCK_HOST, CLOCK_VIRTUAL };
 
 #define CLOCK_NEVER UINT64_MAX
+/* 146 years: no timer is set for later, so that a machine that skips its halts never comes to the
+ * end of time. */
+#define CLOCK_LAST (UINT64_C(1) << 62)
 #define CLOCK_VIRTUAL_TSC_KHZ 1000000u
 
 struct timer {
@@ -57,7 +60,7 @@ void clock_set(struct clock *clock, uint64_t ns, uint64_t tsc);
 
 void timer_init(struct timer *timer, void (*fire)(void *opaque), void *opaque);
 /* Sets the timer, or moves it; CLOCK_NEVER cancels it. A deadline that is past fires as soon as
- * timers run. */
+ * timers run, and one after CLOCK_LAST is never. */
 void timer_set(struct clock *clock, struct timer *timer, uint64_t deadline);
 static inline void timer_cancel(struct clock *clock, struct timer *timer)
 {

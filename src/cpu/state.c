@@ -432,6 +432,8 @@ static int cpu_loaded(void *object, struct err *err)
         return err_set(err, -EINVAL, "the saved CPU %u has reserved bits in MXCSR", cpu->index);
     if (cpu->activity > CPU_SHUTDOWN || (cpu->saved_events & ~EVENTS_SAVED))
         return err_set(err, -EINVAL, "the saved CPU %u has an unknown activity", cpu->index);
+    if (cpu->icount > 2 * CLOCK_LAST)
+        return err_set(err, -EINVAL, "the saved CPU %u has executed impossibly much", cpu->index);
     if (!msr_state_is_valid(cpu))
         return err_set(err, -EINVAL, "the saved CPU %u has MSRs with reserved bits", cpu->index);
     cpu_unsignal(cpu, EVENTS_SAVED);

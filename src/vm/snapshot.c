@@ -207,7 +207,8 @@ static int check_header(const struct header *h, struct err *err)
         return err_set(err, -EINVAL, "the saved machine has format %u; this build reads %u",
                        h->version, VERSION);
     if ((h->time != CLOCK_HOST && h->time != CLOCK_VIRTUAL) || h->memory & ~PAGE_MASK ||
-        h->memory < MIB || h->state_size > MAX_STATE_SIZE || !memchr(h->cpu, '\0', sizeof h->cpu))
+        h->memory < MIB || h->state_size > MAX_STATE_SIZE || h->clock_ns > 2 * CLOCK_LAST ||
+        !memchr(h->cpu, '\0', sizeof h->cpu))
         return err_set(err, -EINVAL, "the header of the saved machine is damaged");
     return 0;
 }

@@ -170,8 +170,10 @@ enum cpu_exit machine_run(struct pc *pc, const struct engine_ops *engine, uint64
 
 void machine_pass(struct pc *pc, uint64_t ns, unsigned rounds)
 {
-    uint64_t end = clock_now(&pc->clock) + ns;
+    uint64_t end = clock_now(&pc->clock);
 
+    if (end < CLOCK_LAST) /* no halt skips more */
+        end += ns < CLOCK_LAST - end ? ns : CLOCK_LAST - end;
     bus_lock(&pc->bus);
     for (; rounds && clock_next_deadline(&pc->clock) <= end; rounds--) {
         uint64_t next = clock_next_deadline(&pc->clock), now = clock_now(&pc->clock);

@@ -86,6 +86,22 @@ static void test_order(void **state)
     assert_true(clock_next_deadline(&log.clock) == CLOCK_NEVER);
 }
 
+/* A guest that halts with such a timer would otherwise bring virtual time to its end. */
+static void test_timer_beyond_the_last_never_fires(void **state)
+{
+    struct log log;
+
+    (void)state;
+    log_init(&log);
+    timer_set(&log.clock, &log.timer[0], CLOCK_LAST + 1);
+    assert_false(timer_pending(&log.timer[0]));
+    timer_set(&log.clock, &log.timer[0], CLOCK_LAST);
+    assert_int_equal(clock_next_deadline(&log.clock), CLOCK_LAST);
+    timer_set(&log.clock, &log.timer[0], CLOCK_NEVER - 1);
+    assert_true(clock_next_deadline(&log.clock) == CLOCK_NEVER);
+    assert_int_equal(log.changed, 1);
+}
+
 static void test_timer_in_the_past_ends(void **state)
 {
     struct log log;
@@ -151,6 +167,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order),
+        cmocka_unit_test(test_timer_beyond_the_last_never_fires),
         cmocka_unit_test(test_timer_in_the_past_ends),
         cmocka_unit_test(test_virtual_tsc),
         cmocka_unit_test(test_host_clock),
