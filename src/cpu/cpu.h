@@ -251,14 +251,24 @@ struct cpu_native {
     uint64_t page_base;      /* linear address of the page whose code runs */
     void *jumps;             /* jump cache in force */
     uint64_t index_mask, page_mask, jump_mask, if_mask; /* operands for PEXT */
-    uint64_t aligned_mask[6]; /* page_mask and the low bits of sizes 1, 2, 4, .. 32 */
-    /* The page that the stack was in last: tag and addend as in a TLB entry that may be written. Or
-     * a page at no canonical address. */
-    uint64_t stack_tag;
-    uintptr_t stack_addend;
+    /* The page of the stack that is kept: RSP lives in host RSP with `stack_addend` added, and bytes
+     * at x there are in the page when PEXT(x + window_base, window_mask) is 0: it is the negated
+     * host address of the page, and the mask is page_mask; or all ones, when no page is kept. */
+    uint64_t window_base, window_mask;
+    uint64_t stack_addend, negated_addend;
+    uint64_t group[24]; /* what makes host addresses of the operands of each group in a block */
+    bool forgotten; /* something that translated code may have checked was changed since */
+    /* Polls read a word here; cpu_signal() makes it an address that faults. */
+    _Atomic uintptr_t poll;
+    uint64_t monitor_rsp;
+    /* While instructions are counted: those that may be executed until icount is count_end, minus
+     * those of the block that runs. */
+    uint64_t budget, count_end;
+    uint64_t sign_mask;
     uint64_t tsc_offset; /* guest's TSC - host's */
     uint64_t target;     /* where the code goes on: host address, or RIP of a call */
     void *link;          /* exit that can be linked, or NULL */
+    uint64_t link_rip;   /* where it leads */
     bool resumed;        /* the interpreted instruction came to its end in the block */
 };
 
@@ -400,9 +410,12 @@ void cpu_x87_sync(struct cpu *cpu); /* bring it back to cpu->fx; not live any mo
 
 /* --- events, from any thread --- */
 
+#define POLL_TRAP (UINT64_C(1) << 63) /* no canonical address: to read it raises #GP */
+
 static inline void cpu_signal(struct cpu *cpu, uint32_t bits)
 {
     atomic_fetch_or(&cpu->attention, bits);
+    atomic_store(&cpu->native.poll, POLL_TRAP);
     if (cpu->wake)
         cpu->wake(cpu->wake_opaque);
 }

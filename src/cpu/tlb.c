@@ -28,14 +28,10 @@ void tlb_init(struct tlb *tlb)
     tlb->large_base = 1;
 }
 
-/* Native code would find this page only at an address that is not canonical, and then access the
- * host's page 0, which is never mapped: the interpreter does the instruction after that fault. */
 void tlb_forget_stack(struct cpu *cpu)
 {
-    const gva_t nowhere = UINT64_C(1) << 63;
-
-    cpu->native.stack_tag = 0 - nowhere;
-    cpu->native.stack_addend = 0 - nowhere;
+    cpu->native.window_mask = UINT64_MAX;
+    cpu->native.forgotten = true;
 }
 
 void tlb_select(struct cpu *cpu)

@@ -52,7 +52,8 @@ struct tlb {
     struct tlb_space spaces[TLB_SPACES];
 };
 
-/* The stack's page in native code is none, until it is found again. */
+/* What native code has found in the TLB holds no more: it has no page of the stack until it finds
+ * one again. */
 void tlb_forget_stack(struct cpu *cpu);
 /* Makes all tables empty; before first use. */
 void tlb_init(struct tlb *tlb);

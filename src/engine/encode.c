@@ -82,15 +82,21 @@ struct fields {
     bool w;
 };
 
-/* ModRM, and SIB, for [mem] or [mem + index]. */
+/* ModRM, SIB and displacement for [mem + index + disp]. */
 static void emit_memory(struct code *c, unsigned reg)
 {
-    if (c->e->index == REG_NONE) {
-        byte(c, (reg & 7) << 3 | (c->e->mem & 7));
-        return;
-    }
-    byte(c, (reg & 7) << 3 | 4);
-    byte(c, (c->e->index & 7u) << 3 | (c->e->mem & 7));
+    const struct encoding *e = c->e;
+    bool sib = e->index != REG_NONE || (e->mem & 7) == RSP;
+    bool small = e->disp >= -128 && e->disp < 128;
+    unsigned mod = e->disp == 0 && (e->mem & 7) != RBP ? 0 : small ? 1 : 2;
+
+    byte(c, mod << 6 | (reg & 7) << 3 | (sib ? 4u : e->mem & 7u));
+    if (sib)
+        byte(c, (e->index == REG_NONE ? 4u : e->index & 7u) << 3 | (e->mem & 7));
+    if (mod == 1)
+        byte(c, (uint8_t)e->disp);
+    else if (mod == 2)
+        bytes(c, &e->disp, 4);
 }
 
 /* REX.X or its place in VEX. */

@@ -2,19 +2,21 @@
  *
  * Engines that execute guest instructions natively keep guest registers where they like; this gives
  * the bytes of the same instruction with its registers renamed and its memory operand replaced by
- * [mem] or [mem + index]. 16- and 32-bit forms come out as the 64-bit-mode form that does the same.
+ * one of host registers. 16- and 32-bit forms come out as the 64-bit-mode form that does the same.
  * Pure functions. */
 #ifndef DOBLE_ENGINE_ENCODE_H
 #define DOBLE_ENGINE_ENCODE_H
 
 #include "cpu/decode.h"
 
-#define ENCODE_MAX 20 /* bytes at most */
+#define ENCODE_MAX 24 /* bytes at most */
 
 struct encoding {
     uint8_t gpr[16]; /* host register that stands for each guest register the instruction uses */
-    uint8_t mem; /* host register with the address of the memory operand: not RSP, RBP, R12, R13 */
-    uint8_t index; /* added to it, or REG_NONE; not RSP */
+    /* The memory operand: [mem + index + disp]. */
+    uint8_t mem;
+    uint8_t index; /* or REG_NONE; not RSP */
+    int32_t disp;
 };
 
 /* Writes the instruction and returns its length. Byte registers AH..DH need the host register to be

@@ -37,13 +37,14 @@ struct jump_entry {
 
 /* The registers of a thread in a signal handler that an engine may change. */
 struct native_context {
-    uint64_t *rip, *rsp, *rcx, *r14;
+    uint64_t *rip, *rcx, *r14, *r15;
 };
 
 struct interpreter {
     /* For an engine with native code of its own: continues a native exception elsewhere. False: it
      * was not in that engine's code. May be NULL. Called in a signal handler. */
     bool (*redirect)(struct cpu *cpu, struct native_context *c);
+    uint8_t *signal_stack; /* fault.h; NULL: that of the thread */
     struct thunk_cache *thunks;
     uint8_t *arena;
     size_t arena_used;

@@ -12,6 +12,11 @@
 /* Installs the handlers, once for the process. */
 int fault_init(struct err *err);
 
+/* A stack for the handlers, for an engine whose native code has the guest's values in RSP. */
+struct interpreter;
+int fault_new_stack(struct interpreter *it, struct err *err);
+void fault_free_stack(struct interpreter *it);
+
 /* Tells the handler whose thunks this thread is about to run; NULL: none. */
 void fault_set_cpu(struct cpu *cpu);
 

@@ -137,6 +137,7 @@ static bool assign_registers(struct code *c)
     }
     c->e.mem = RDX;
     c->e.index = REG_NONE;
+    c->e.disp = 0;
     if (d->in.flags & INSN_MEM) {
         if (c->e.gpr[RDX] != 0xff)
             c->e.mem = R11;

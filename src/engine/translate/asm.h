@@ -156,9 +156,20 @@ static inline void asm_jump_to(struct assembler *a, const uint8_t *target)
     asm_patch(asm_jump(a), target);
 }
 
-static inline void asm_call_to(struct assembler *a, const uint8_t *target)
+/* JMP GS:[offset] */
+static inline void asm_jump_through(struct assembler *a, size_t offset)
 {
-    asm_byte(a, 0xe8);
+    asm_byte(a, 0x65);
+    asm_byte(a, 0xff);
+    asm_gs_operand(a, 4, offset);
+}
+
+/* LEA to, [RIP + ...]: the address of `target`. */
+static inline void asm_address(struct assembler *a, unsigned to, const uint8_t *target)
+{
+    asm_byte(a, 0x48 | (to >> 3) << 2);
+    asm_byte(a, 0x8d);
+    asm_byte(a, (to & 7) << 3 | 5);
     a->p += 4;
     asm_patch(a->p - 4, target);
 }

@@ -8,12 +8,13 @@
 #include "engine/translate/translator.h"
 
 #include "engine/code_memory.h"
+#include "engine/translate/plan.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#define BLOCK_CODE_ROOM ((TBLOCK_MAX_INSNS + 1) * INSN_ROOM)
+#define BLOCK_CODE_ROOM ((PLAN_MAX_INSNS + 1) * INSN_ROOM)
 #define BLOCK_META_ROOM 16384
 #define STUB_ROOM 4096
 #define META_PERCENT 30
@@ -48,6 +49,7 @@ static void clear_slot(const struct translator *t, struct jump_cache *jumps, uns
 
     slot->negated_rip = n == 0 ? 0 - (UINT64_C(1) << JUMP_CACHE_SHIFT) : 0;
     slot->entry = t->stub_exit + (t->executable - t->writable);
+    slot->page_base = 0;
 }
 
 static void clear_jumps(const struct translator *t, struct jump_cache *jumps)
@@ -91,6 +93,7 @@ void translate_jump_enter(struct jump_cache *jumps, uint64_t rip, uint8_t *entry
 
     slot->negated_rip = 0 - rip;
     slot->entry = entry;
+    slot->page_base = rip & PAGE_MASK;
 }
 
 /* No jump cache may lead to a block that has died. Where its slots are follows from the block's
@@ -173,17 +176,19 @@ struct tinsn *translate_new_insn(struct translator *t, const uint8_t *bytes, uns
     return in;
 }
 
-void translate_add_fault_site(struct translator *t, const struct tinsn *in, const uint8_t *at)
+void translate_add_fault_site(struct translator *t, const struct tinsn *in, const uint8_t *at,
+                              bool poll)
 {
     struct region *r = t->region;
 
     *fault_site(t, r, r->fault_count++) = (struct fault_site){
         .offset = (uint32_t)(at - t->writable),
-        .insn = (uint32_t)((const uint8_t *)in - t->meta),
+        .insn = (uint32_t)((const uint8_t *)in - t->meta) & INT32_MAX,
+        .poll = poll,
     };
 }
 
-const struct tinsn *translate_find_fault_site(const struct translator *t, size_t offset)
+const struct fault_site *translate_find_fault_site(const struct translator *t, size_t offset)
 {
     size_t n = (offset - t->regions[0].code) / t->region_code, low = 0, high;
     const struct region *r = &t->regions[n];
@@ -196,7 +201,7 @@ const struct tinsn *translate_find_fault_site(const struct translator *t, size_t
         const struct fault_site *site = fault_site(t, r, middle);
 
         if (site->offset == offset)
-            return tinsn_at(t, site->insn);
+            return site;
         if (site->offset < offset)
             low = middle + 1;
         else
@@ -207,11 +212,11 @@ const struct tinsn *translate_find_fault_site(const struct translator *t, size_t
 
 /* --- blocks --- */
 
-struct tblock *translate_find(struct cpu *cpu, const uint8_t *code)
+struct tblock *translate_find(struct cpu *cpu, const uint8_t *code, uint32_t extra)
 {
     struct tblock *b = *hash_slot(translator_of(cpu), code);
 
-    while (b && !(b->code == code && b->mode == cpu->mode))
+    while (b && !(b->code == code && b->mode == (cpu->mode | extra)))
         b = b->next_in_hash;
     return b;
 }

@@ -23,10 +23,13 @@ static void move_vectors(struct assembler *a, bool store)
     }
 }
 
-/* Flags go through RAX, which has been stored. */
+/* Flags and RSP go through RAX, which has been stored. */
 static void store_state(struct assembler *a)
 {
     move_registers(a, true);
+    asm_load(a, RAX, NATIVE(negated_addend));
+    asm_lea(a, true, RAX, RSP, RAX, 0, 0);
+    asm_store(a, RAX, gpr_at(RSP));
     asm_bytes(a, "\x9f\x0f\x90\xc0", 4); /* lahf; seto al */
     asm_bytes(a, "\x65\x66\x89", 3);
     asm_gs_operand(a, RAX, offsetof(struct cpu, status));
@@ -40,6 +43,9 @@ static void load_state(struct assembler *a)
     asm_bytes(a, "\x65\x0f\xb7", 3); /* movzx eax, word */
     asm_gs_operand(a, RAX, offsetof(struct cpu, status));
     asm_bytes(a, "\x04\x7f\x9e", 3); /* add al, 7fh; sahf */
+    asm_load(a, RSP, gpr_at(RSP));
+    asm_load(a, RCX, NATIVE(stack_addend));
+    asm_lea(a, true, RSP, RSP, RCX, 0, 0);
     move_registers(a, false);
 }
 
@@ -54,14 +60,15 @@ static void emit_enter(struct assembler *a)
 {
     asm_bytes(a, "\x53\x55\x41\x54\x41\x55\x41\x56\x41\x57", 10); /* push rbx, rbp, r12..r15 */
     asm_bytes(a, "\x48\x83\xec\x08", 4);                          /* sub rsp, 8 */
+    asm_store(a, RSP, NATIVE(monitor_rsp));
     asm_store(a, RSI, NATIVE(target));
     load_state(a);
-    asm_bytes(a, "\x65\xff", 2); /* jmp */
-    asm_gs_operand(a, 4, NATIVE(target));
+    asm_jump_through(a, NATIVE(target));
 }
 
 static void emit_return(struct assembler *a)
 {
+    asm_load(a, RSP, NATIVE(monitor_rsp));
     asm_bytes(a, "\x48\x83\xc4\x08", 4); /* add rsp, 8 */
     asm_bytes(a, "\x41\x5f\x41\x5e\x41\x5d\x41\x5c\x5d\x5b\xc3", 11);
 }
@@ -83,11 +90,19 @@ static void emit_exit(struct assembler *a)
     emit_return(a);
 }
 
+/* R14 = offset in the page: leaves there. */
+static void emit_leave(struct translator *t, struct assembler *a)
+{
+    asm_load(a, RCX, NATIVE(page_base));
+    asm_lea(a, true, R14, R14, RCX, 0, 0);
+    asm_jump_to(a, t->stub_exit);
+}
+
 uint8_t *translate_emit_find(struct assembler *a)
 {
     asm_pext(a, false, R15, R14, NATIVE(jump_mask));
     asm_load(a, RCX, NATIVE(jumps));
-    asm_lea(a, true, R15, REG_NONE, R15, 1, 0); /* slots are 16 bytes */
+    asm_lea(a, true, R15, REG_NONE, R15, 2, 0); /* slots are 32 bytes */
     asm_lea(a, true, R15, RCX, R15, 3, 0);
     asm_load_at(a, RCX, R15, offsetof(struct jump_slot, negated_rip));
     asm_lea(a, true, RCX, RCX, R14, 0, 0);
@@ -96,64 +111,67 @@ uint8_t *translate_emit_find(struct assembler *a)
 
 void translate_emit_follow(struct assembler *a)
 {
-    asm_pext(a, false, RCX, R14, NATIVE(page_mask));
-    asm_pext(a, true, RCX, RCX, NATIVE(page_mask));
+    asm_load_at(a, RCX, R15, offsetof(struct jump_slot, page_base));
     asm_store(a, RCX, NATIVE(page_base));
-    asm_load_at(a, R15, R15, offsetof(struct jump_slot, entry));
-    asm_bytes(a, "\x41\xff\xe7", 3); /* jmp r15 */
+    asm_bytes(a, "\x41\xff\x67", 3); /* jmp [r15 + entry] */
+    asm_byte(a, offsetof(struct jump_slot, entry));
 }
 
 void translate_emit_lookup(struct translator *t, struct assembler *a)
 {
-    asm_load32(a, RCX, offsetof(struct cpu, attention));
-    asm_patch(asm_unless_rcx_zero(a), t->stub_exit);
     asm_patch(translate_emit_find(a), t->stub_exit);
     translate_emit_follow(a);
 }
 
-/* Called with R14 = an address on the stack: makes its page the stack's, if the TLB knows that it
- * may be written. Uses RCX and R15. */
-static void emit_stack(struct assembler *a)
+static void negate(struct assembler *a, unsigned reg)
 {
-    uint8_t *miss;
-
-    asm_pext(a, false, R15, R14, NATIVE(index_mask));
-    asm_load(a, RCX, NATIVE(table));
-    asm_lea(a, true, R15, REG_NONE, R15, 2, 0);
-    asm_lea(a, true, R15, RCX, R15, 3, 0);
-    asm_load_at(a, RCX, R15, offsetof(struct tlb_entry, write_tag));
-    asm_lea(a, true, RCX, RCX, R14, 0, 0);
-    asm_pext(a, false, RCX, RCX, NATIVE(page_mask));
-    miss = asm_unless_rcx_zero(a);
-    asm_load_at(a, RCX, R15, offsetof(struct tlb_entry, write_tag));
-    asm_store(a, RCX, NATIVE(stack_tag));
-    asm_load_at(a, RCX, R15, offsetof(struct tlb_entry, addend));
-    asm_store(a, RCX, NATIVE(stack_addend));
-    asm_patch(miss, a->p);
-    asm_byte(a, 0xc3);
+    asm_byte(a, 0x48 | reg >> 3);
+    asm_byte(a, 0xf7);
+    asm_byte(a, 0xd0 | (reg & 7)); /* not, which leaves the flags alone */
+    asm_lea(a, true, reg, reg, REG_NONE, 0, 1);
 }
 
-/* Called with RCX = offset of a struct tinsn. Goes on where translate_interpret() says: mostly behind
- * the call. */
+/* R14 = an address on the stack, R15 = the addend of its page, which may be written: keeps that
+ * page. RCX = where to go on. */
+static void emit_window(struct assembler *a)
+{
+    asm_lea(a, true, R14, R14, R15, 0, 0);
+    asm_pext(a, false, R14, R14, NATIVE(page_mask));
+    asm_pext(a, true, R14, R14, NATIVE(page_mask));
+    negate(a, R14);
+    asm_store(a, R14, NATIVE(window_base));
+    asm_load(a, R14, NATIVE(page_mask));
+    asm_store(a, R14, NATIVE(window_mask));
+    asm_load(a, R14, NATIVE(negated_addend));
+    asm_lea(a, true, RSP, RSP, R14, 0, 0);
+    asm_lea(a, true, RSP, RSP, R15, 0, 0);
+    asm_store(a, R15, NATIVE(stack_addend));
+    negate(a, R15);
+    asm_store(a, R15, NATIVE(negated_addend));
+    asm_bytes(a, "\xff\xe1", 2); /* jmp rcx */
+}
+
+/* RCX = offset of a struct tinsn, R15 = the place behind the instruction. Goes on where
+ * translate_interpret() says. */
 static void emit_interpret(struct assembler *a)
 {
     uint8_t *leave;
 
     store_state(a);
+    asm_load(a, RSP, NATIVE(monitor_rsp));
     asm_load(a, RDI, NATIVE(self));
     asm_move(a, RSI, RCX);
-    asm_bytes(a, "\x48\x8b\x14\x24", 4); /* mov rdx, [rsp] */
+    asm_move(a, RDX, R15);
     asm_const(a, RAX, (uint64_t)(uintptr_t)translate_interpret);
-    asm_bytes(a, "\x48\x83\xec\x08\xff\xd0\x48\x83\xc4\x08", 10); /* sub rsp, 8; call rax; add */
-    asm_bytes(a, "\x48\x85\xc0\x0f\x84", 5);                      /* test rax, rax; jz */
+    asm_bytes(a, "\xff\xd0", 2);             /* call rax */
+    asm_bytes(a, "\x48\x85\xc0\x0f\x84", 5); /* test rax, rax; jz */
     leave = a->p;
     a->p += 4;
-    asm_bytes(a, "\x48\x89\x04\x24", 4); /* mov [rsp], rax */
+    asm_store(a, RAX, NATIVE(target));
     load_state(a);
-    asm_byte(a, 0xc3);
+    asm_jump_through(a, NATIVE(target));
     asm_patch(leave, a->p);
     zero_link(a);
-    asm_bytes(a, "\x48\x83\xc4\x08", 4); /* the return address */
     emit_return(a);
 }
 
@@ -167,8 +185,10 @@ void translate_emit_stubs(struct translator *t)
     emit_link(&a);
     t->stub_exit = a.p;
     emit_exit(&a);
-    t->stub_stack = a.p;
-    emit_stack(&a);
+    t->stub_leave = a.p;
+    emit_leave(t, &a);
+    t->stub_window = a.p;
+    emit_window(&a);
     t->stub_interpret = a.p;
     emit_interpret(&a);
 }

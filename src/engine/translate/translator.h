@@ -2,16 +2,19 @@
  *
  * Guest registers while translated code runs:
  *
- *     RAX RDX RBX RBP RSI RDI R8-R12   in the host registers of the same names
- *     RSP                              in host R13
- *     RCX R13 R14 R15                  in memory (GS:gpr), because host RCX, R14 and R15 are
- * scratch status flags, YMM0-15, MXCSR     in the processor
+ *     RAX RDX RBX RBP RSI RDI R8 R12 R13   in the host registers of the same names
+ *     RCX R14 R15                          in host R9, R10, R11
+ *     RSP                                  in host RSP, plus native.stack_addend: it is the host
+ *                                          address while it is in the page of the stack that is
+ * kept R9 R10 R11                           in memory (GS:gpr), because host RCX, R14 and R15 are
+ *                                          scratch
+ *     status flags, YMM0-15, MXCSR         in the processor
  *
- * Host RSP is the monitor's stack; GS points at struct cpu. A memory operand is found through the
- * TLB by a check that leaves the flags alone; when that misses, and for every instruction that is
- * not a copy, the translated code calls the interpreter's function for this one instruction with
- * all of the guest's state stored, and goes on. So precise faults, MMIO, code pages and watchpoints
- * are the interpreter's, and every instruction's meaning is written once.
+ * GS points at struct cpu. A memory operand is found through the TLB by a check that leaves the
+ * flags alone; when that misses, and for every instruction that has no native form, the translated
+ * code calls the interpreter's function for this one instruction with all of the guest's state
+ * stored, and goes on. So precise faults, MMIO, code pages and watchpoints are the interpreter's,
+ * and every instruction's meaning is written once.
  *
  * Translated blocks hold no guest-virtual address: RIP is cpu->native.page_base plus a constant.
  * Exits within the page are linked directly; all others go through a jump cache for the address
@@ -25,13 +28,16 @@
 #include "engine/interpret/block.h"
 #include "engine/translate/asm.h"
 
-#define TBLOCK_MAX_INSNS 64
-#define INSN_ROOM 512 /* bytes of code that one instruction and its cold part can need */
+#define INSN_ROOM 768 /* bytes of code that one instruction and its cold parts can need */
 #define CACHE_REGIONS 16
 #define JUMP_CACHE_BITS 12
 #define JUMP_CACHE_SHIFT 2 /* return addresses lie close together */
 
+#define MODE_CAREFUL (1u << 30)  /* beside cpu->mode: a block without shared checks */
+#define MODE_COUNTING (1u << 29) /* ...one that counts instructions (virtual time) */
+
 struct tblock;
+struct plan;
 
 /* An instruction that the interpreter may have to execute: only its bytes, because most never need
  * it. translate_interpret() decodes it and keeps the result in struct prepared_insns. */
@@ -39,6 +45,8 @@ struct tinsn {
     uint32_t prepared; /* where the result was put; it may have been overwritten since */
     uint32_t resume;   /* what follows it, offset in the code cache */
     uint16_t page_offset;
+    uint8_t rest; /* instructions of the block from this one on */
+    bool holds;   /* behind it, checks that were made before are relied on */
     uint8_t len;
     uint8_t bytes[];
 };
@@ -51,15 +59,16 @@ struct tlink {
     uint8_t *site; /* rel32, writable mapping */
     uint8_t *stub;
     const uint8_t *target; /* guest code that it leads to, host address */
-    uint32_t mode;
+    uint32_t mode;         /* of the block that it leads to */
 };
 
 struct tblock {
     struct tblock *next_in_hash;
     const uint8_t *code; /* host address of the guest code */
     uint8_t *entry;      /* executable address of the translation */
-    uint32_t mode;       /* cpu->mode; BLOCK_DEAD */
+    uint32_t mode;       /* cpu->mode and the bits above; BLOCK_DEAD */
     uint16_t len;
+    uint8_t count; /* instructions */
     struct tblock *next_in_page, **back_in_page;
     struct tlink *incoming;
     struct tblock *next_in_region;
@@ -68,8 +77,9 @@ _Static_assert(sizeof(struct tblock) == 64, "finding a block touches one cache l
 
 /* A native instruction that can raise an exception, for the signal handler. */
 struct fault_site {
-    uint32_t offset; /* of the instruction in the code cache */
-    uint32_t insn;   /* offset of its struct tinsn in the metadata */
+    uint32_t offset;    /* of the instruction in the code cache */
+    uint32_t insn : 31; /* offset of its struct tinsn in the metadata */
+    uint32_t poll : 1;  /* its exception leaves before the instruction */
 };
 
 /* A part of the code cache, with all that belongs to its code. Regions are filled in turn; the
@@ -90,6 +100,8 @@ struct region {
 struct jump_slot {
     uint64_t negated_rip;
     uint8_t *entry;
+    uint64_t page_base; /* of RIP */
+    uint64_t unused;
 };
 
 /* One for each address space's user and kernel code. */
@@ -117,13 +129,13 @@ struct translator {
     bool full;           /* the region that is being filled: see translate_make_room() */
     /* common code, writable addresses */
     void (*enter)(struct cpu *cpu, const uint8_t *entry);
-    uint8_t *stub_interpret, *stub_link, *stub_exit, *stub_stack;
+    uint8_t *stub_interpret, *stub_link, *stub_exit, *stub_leave, *stub_window;
+    struct plan *plan; /* of the block in the making */
 };
 
 /* --- stubs.c --- */
 void translate_emit_stubs(struct translator *t);
-/* R14 = RIP: goes on there if nothing waits and the jump cache knows it, else leaves. Every chain
- * of blocks without end goes through here or through a backward link, which looks too. */
+/* R14 = RIP: goes on there if the jump cache knows it, else leaves. */
 void translate_emit_lookup(struct translator *t, struct assembler *a);
 /* Two parts of it. R15 = slot of the jump cache for the RIP in R14; returns the rel32 of the jump
  * for a RIP that the cache doesn't know. Uses RCX. */
@@ -132,9 +144,10 @@ uint8_t *translate_emit_find(struct assembler *a);
 void translate_emit_follow(struct assembler *a);
 
 /* --- emit.c --- */
-/* Translates the code at CS:RIP, `avail` bytes at `code`. NULL: not translatable here (the
- * interpreter must do it), or t->full was set. */
-struct tblock *translate_block(struct cpu *cpu, const uint8_t *code, unsigned avail);
+/* Translates the code at CS:RIP, `avail` bytes at `code`, for cpu->mode and `extra` bits. NULL: not
+ * translatable here (the interpreter must do it), or t->full was set. */
+struct tblock *translate_block(struct cpu *cpu, const uint8_t *code, unsigned avail,
+                               uint32_t extra);
 
 /* --- cache.c --- */
 /* Brings the part of cpu->stats up to date that says how full the cache is. */
@@ -156,13 +169,14 @@ void translate_make_room(struct cpu *cpu);
 struct tlink *translate_new_link(struct translator *t);
 struct tinsn *translate_new_insn(struct translator *t, const uint8_t *bytes, unsigned len,
                                  unsigned page_offset);
-/* Notes that the native instruction at `at` (writable address) may fault in place of `in`; the
- * addresses must rise. */
-void translate_add_fault_site(struct translator *t, const struct tinsn *in, const uint8_t *at);
-/* The instruction whose native form is at an offset in the code cache; NULL: it has no fault site.
+/* Notes that the native instruction at `at` (writable address) may fault in place of `in`, or is a
+ * poll before it; the addresses must rise. */
+void translate_add_fault_site(struct translator *t, const struct tinsn *in, const uint8_t *at,
+                              bool poll);
+/* The fault site at an offset in the code cache, or NULL.
  * Safe in signal handlers. */
-const struct tinsn *translate_find_fault_site(const struct translator *t, size_t offset);
-struct tblock *translate_find(struct cpu *cpu, const uint8_t *code);
+const struct fault_site *translate_find_fault_site(const struct translator *t, size_t offset);
+struct tblock *translate_find(struct cpu *cpu, const uint8_t *code, uint32_t extra);
 void translate_link(struct translator *t, struct tlink *link, struct tblock *to);
 /* The jump cache of the address space and privilege in force, emptied if it was out of date. */
 struct jump_cache *translate_jumps(struct cpu *cpu);
@@ -198,11 +212,12 @@ static inline size_t gpr_at(unsigned guest)
     return offsetof(struct cpu, gpr) + 8 * guest;
 }
 
-/* The host register that always holds a guest register, or REG_NONE: it is in memory. */
+/* The host register that always holds a guest register, or REG_NONE: RSP, whose value has to be
+ * computed, and those in memory. */
 static inline unsigned host_register(unsigned guest)
 {
-    static const uint8_t map[16] = {RAX, REG_NONE, RDX, RBX, R13, RBP,      RSI,      RDI,
-                                    R8,  R9,       R10, R11, R12, REG_NONE, REG_NONE, REG_NONE};
+    static const uint8_t map[16] = {RAX, R9,       RDX,      RBX,      REG_NONE, RBP, RSI, RDI,
+                                    R8,  REG_NONE, REG_NONE, REG_NONE, R12,      R13, R10, R11};
 
     return map[guest];
 }
