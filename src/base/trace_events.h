@@ -17,6 +17,16 @@ TRACE_EVENT(bus_pio_unclaimed, (unsigned port, unsigned size, bool write),
 TRACE_EVENT(bus_mmio_unclaimed, (uint64_t gpa, unsigned size, bool write),
             "gpa=%#llx size=%u write=%d", (unsigned long long)gpa, size, write)
 
+/* pci */
+TRACE_EVENT(pci_config_read, (const char *name, unsigned offset, unsigned size, uint32_t value),
+            "%s offset=%#x size=%u value=%#x", name, offset, size, value)
+TRACE_EVENT(pci_config_write, (const char *name, unsigned offset, unsigned size, uint32_t value),
+            "%s offset=%#x size=%u value=%#x", name, offset, size, value)
+TRACE_EVENT(pci_message, (const char *name, uint64_t address, uint32_t data),
+            "%s address=%#llx data=%#x", name, (unsigned long long)address, data)
+TRACE_EVENT(pci_message_lost, (const char *name, uint64_t address), "%s address=%#llx", name,
+            (unsigned long long)address)
+
 /* gdb */
 TRACE_EVENT(gdb_attach, (void), "a debugger has connected")
 TRACE_EVENT(gdb_detach, (void), "the debugger has gone")

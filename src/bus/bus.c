@@ -35,16 +35,24 @@ static bool range_holds(const struct io_range *range, uint64_t addr)
     return range->enabled && addr - range->base < range->size;
 }
 
+static void paint(struct bus *bus, bool yields)
+{
+    for (unsigned i = 0; i < bus->pio_count; i++) {
+        const struct io_range *range = &bus->pio[i];
+
+        if (range->yields != yields)
+            continue;
+        for (uint64_t port = range->base; range_holds(range, port) && port < PORTS; port++)
+            bus->port_map[port] = (uint8_t)(i + 1);
+    }
+}
+
 /* Ranges are painted in the order they were added, so that a later one hides an earlier one. */
 static void map_ports(struct bus *bus)
 {
     memset(bus->port_map, 0, sizeof(bus->port_map));
-    for (unsigned i = 0; i < bus->pio_count; i++) {
-        const struct io_range *range = &bus->pio[i];
-
-        for (uint64_t port = range->base; range_holds(range, port) && port < PORTS; port++)
-            bus->port_map[port] = (uint8_t)(i + 1);
-    }
+    paint(bus, true);
+    paint(bus, false);
 }
 
 static struct io_range *add(struct io_range *ranges, unsigned *count, const struct io_range *range)
@@ -74,6 +82,11 @@ struct io_range *bus_add_mmio(struct bus *bus, const char *name, gpa_t base, uin
     return add(bus->mmio, &bus->mmio_count, &range);
 }
 
+bool bus_has_room(const struct bus *bus, unsigned ranges)
+{
+    return bus->pio_count + ranges <= BUS_MAX_RANGES && bus->mmio_count + ranges <= BUS_MAX_RANGES;
+}
+
 void bus_move(struct bus *bus, struct io_range *range, uint64_t base, bool enabled)
 {
     bool is_port = range >= bus->pio && range < bus->pio + BUS_MAX_RANGES;
@@ -95,10 +108,17 @@ static struct io_range *find_pio(struct bus *bus, uint64_t port)
 
 static struct io_range *find_mmio(struct bus *bus, uint64_t addr)
 {
-    for (unsigned i = bus->mmio_count; i-- > 0;)
-        if (range_holds(&bus->mmio[i], addr))
+    struct io_range *found = NULL;
+
+    for (unsigned i = bus->mmio_count; i-- > 0;) {
+        if (!range_holds(&bus->mmio[i], addr))
+            continue;
+        if (!bus->mmio[i].yields)
             return &bus->mmio[i];
-    return NULL;
+        if (!found)
+            found = &bus->mmio[i];
+    }
+    return found;
 }
 
 static struct io_range *find(struct bus *bus, enum space space, uint64_t addr)

@@ -30,10 +30,11 @@ struct io_range {
     const struct io_ops *ops;
     void *opaque;
     bool enabled;
+    bool yields; /* to ranges that don't, wherever it is: base registers are the guest's to set */
     uint64_t reads, writes; /* accesses, for --stats */
 };
 
-#define BUS_MAX_RANGES 64
+#define BUS_MAX_RANGES 192
 
 struct bus {
     pthread_mutex_t lock;
@@ -63,6 +64,9 @@ struct io_range *bus_add_pio(struct bus *bus, const char *name, uint16_t base, u
                              const struct io_ops *ops, void *opaque);
 struct io_range *bus_add_mmio(struct bus *bus, const char *name, gpa_t base, uint64_t size,
                               const struct io_ops *ops, void *opaque);
+
+/* Whether as many more ranges of either kind can be added. */
+bool bus_has_room(const struct bus *bus, unsigned ranges);
 
 /* Moves a range, or switches it on and off (base registers, decode bits). With the lock held. */
 void bus_move(struct bus *bus, struct io_range *range, uint64_t base, bool enabled);

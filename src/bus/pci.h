@@ -140,6 +140,7 @@ struct pci_device {
 };
 
 #define PCI_SLOTS 32
+#define PCI_FUNCTIONS 64 /* at most, on the bus */
 #define PCI_ANY_SLOT (-1)
 #define PCI_FIRST_FREE_SLOT 3 /* those before belong to the chip set and VGA */
 #define PCI_DEVFN(slot, function) ((slot) << 3 | (function))
@@ -150,9 +151,16 @@ struct pci_bus {
     struct irq pirq[4];
     void (*msi)(void *opaque, uint64_t address, uint32_t data);
     void *msi_opaque;
-    struct pci_device *devices[PCI_SLOTS * 8];
-    bool pirq_level[4];
+    struct pci_device *devices[PCI_FUNCTIONS]; /* in the order in which they were added */
+    unsigned count;
 };
+
+/* The PIRQ line of an interrupt pin (1 to 4): as boards with this chip set are wired, so that
+ * neighbours don't share. The ACPI tables say the same. */
+static inline unsigned pci_pirq(uint8_t devfn, uint8_t pin)
+{
+    return ((devfn >> 3) + pin - 2u) & 3;
+}
 
 /* --- the board --- */
 

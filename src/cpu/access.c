@@ -15,7 +15,7 @@
 struct target {
     void *host; /* RAM; NULL: MMIO at gpa */
     gpa_t gpa;
-    bool notify; /* the page has code: a store must be announced */
+    bool notify; /* the page has code, or is read-only: stores go through memory_store() */
 };
 
 /* --- watched data: debug registers and the debugger's watchpoints --- */
@@ -76,7 +76,7 @@ static void note_watch(struct cpu *cpu, gva_t gva, unsigned len, unsigned access
 /* --- TLB fill --- */
 
 static void enter_tlb(struct cpu *cpu, struct tlb_entry *e, gva_t gva, unsigned access,
-                      const struct translation *t, void *host_page, bool has_code)
+                      const struct translation *t, void *host_page, bool slow_stores)
 {
     uint64_t tag = tlb_tag(gva), invalid = tlb_invalid_tag(tlb_index(gva));
     uintptr_t addend = (uintptr_t)host_page - (uintptr_t)(gva & PAGE_MASK);
@@ -90,7 +90,7 @@ static void enter_tlb(struct cpu *cpu, struct tlb_entry *e, gva_t gva, unsigned 
         e->fetch_tag = tag;
     } else {
         e->read_tag = tag;
-        e->write_tag = t->writable && !has_code ? tag : invalid;
+        e->write_tag = t->writable && !slow_stores ? tag : invalid;
     }
     cpu->tlb->space->used[table] = true;
     if (t->page_size > PAGE_SIZE)
@@ -145,7 +145,7 @@ static bool resolve(struct cpu *cpu, gva_t gva, unsigned access, struct target *
         return true;
     }
     flags = memory_page_flags(cpu->mem, target->gpa);
-    target->notify = __atomic_load_n(flags, __ATOMIC_RELAXED) & PAGE_CODE;
+    target->notify = __atomic_load_n(flags, __ATOMIC_RELAXED) & (PAGE_CODE | PAGE_READONLY);
     if (may_enter(cpu, gva, e))
         enter_tlb(cpu, e, gva, access, &t, (void *)((uintptr_t)target->host & (uintptr_t)PAGE_MASK),
                   target->notify);
@@ -217,10 +217,12 @@ static void part_read(struct cpu *cpu, const struct target *t, uint8_t *buf, uns
 
 static void part_write(struct cpu *cpu, const struct target *t, const uint8_t *buf, unsigned len)
 {
-    if (t->host) {
+    if (t->host && !t->notify) {
         memcpy(t->host, buf, len);
-        if (t->notify)
-            memory_touched(cpu->mem, t->gpa, len);
+        return;
+    }
+    if (t->host) {
+        memory_store(cpu->mem, t->gpa, buf, len);
         return;
     }
     for (unsigned at = 0; at < len;) {

@@ -91,7 +91,8 @@ static bool mark_entry(struct walk *w, uint64_t bits)
     void *host = entry_host(w);
     uint8_t *flags;
 
-    if ((w->entry & bits) == bits || !host)
+    if ((w->entry & bits) == bits || !host ||
+        !memory_writable(mem, w->entry_gpa & mem->a20_mask, w->entry_size))
         return true;
     if (!exchange_entry(host, w->entry_size, w->entry, w->entry | bits))
         return false;

@@ -3,35 +3,57 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-static int add_block(struct memory *mem, gpa_t base, uint64_t size, uint64_t offset,
-                     struct err *err)
+static int map_flags(struct memory_block *block, uint64_t size, struct err *err)
 {
-    struct memory_block *block = &mem->blocks[mem->block_count];
-    uint64_t pages = size >> PAGE_SHIFT;
-
-    block->host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, mem->fd,
-                       (off_t)offset);
-    if (block->host == MAP_FAILED)
-        return err_set(err, -errno, "cannot map %llu MiB of guest memory: %s",
-                       (unsigned long long)(size / MIB), strerror(errno));
     /* Anonymous memory is touched page by page, as flags are set. */
-    block->page_flags = mmap(NULL, pages, PROT_READ | PROT_WRITE,
+    block->page_flags = mmap(NULL, size >> PAGE_SHIFT, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (block->page_flags == MAP_FAILED) {
         munmap(block->host, size);
         return err_set(err, -ENOMEM, "not enough memory for the page flags of %llu MiB",
                        (unsigned long long)(size / MIB));
     }
+    return 0;
+}
+
+static int add_block(struct memory *mem, gpa_t base, uint64_t size, uint64_t offset,
+                     struct err *err)
+{
+    struct memory_block *block = &mem->blocks[mem->block_count];
+    int ret;
+
+    block->host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, mem->fd,
+                       (off_t)offset);
+    if (block->host == MAP_FAILED)
+        return err_set(err, -errno, "cannot map %llu MiB of guest memory: %s",
+                       (unsigned long long)(size / MIB), strerror(errno));
+    ret = map_flags(block, size, err);
+    if (ret)
+        return ret;
     block->base = base;
     block->size = size;
+    block->file_offset = offset;
     mem->block_count++;
     return 0;
+}
+
+/* RAM below 4 GiB. The file has room for what is behind VGA, too: offsets in it are addresses. */
+static int add_low(struct memory *mem, bool vga, struct err *err)
+{
+    uint64_t low = memory_low_size(mem);
+    int ret;
+
+    if (!vga || low <= MEMORY_VGA_END)
+        return add_block(mem, 0, low, 0, err);
+    ret = add_block(mem, 0, MEMORY_VGA_START, 0, err);
+    if (ret)
+        return ret;
+    return add_block(mem, MEMORY_VGA_END, low - MEMORY_VGA_END, MEMORY_VGA_END, err);
 }
 
 static int check_size(uint64_t size, struct err *err)
@@ -49,9 +71,21 @@ static int check_size(uint64_t size, struct err *err)
     return 0;
 }
 
-int memory_init(struct memory *mem, uint64_t size, struct err *err)
+static int make_file(struct memory *mem, struct err *err)
 {
-    uint64_t low = size < MEMORY_HOLE_START ? size : MEMORY_HOLE_START;
+    mem->fd = memfd_create("guest-ram", MFD_CLOEXEC);
+    if (mem->fd >= 0 && ftruncate(mem->fd, (off_t)mem->size) == 0) {
+        mem->first_mib = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED, mem->fd, 0);
+        if (mem->first_mib != MAP_FAILED)
+            return 0;
+    }
+    mem->first_mib = NULL;
+    return err_set(err, -errno, "cannot make %llu MiB of guest memory: %s",
+                   (unsigned long long)(mem->size / MIB), strerror(errno));
+}
+
+static int init(struct memory *mem, uint64_t size, bool vga, struct err *err)
+{
     int ret;
 
     memset(mem, 0, sizeof *mem);
@@ -62,19 +96,24 @@ int memory_init(struct memory *mem, uint64_t size, struct err *err)
         return ret;
     mem->size = size;
     mem->a20_mask = UINT64_MAX;
-    mem->fd = memfd_create("guest-ram", MFD_CLOEXEC);
-    if (mem->fd < 0 || ftruncate(mem->fd, (off_t)size) < 0) {
-        ret = err_set(err, -errno, "cannot make %llu MiB of guest memory: %s",
-                      (unsigned long long)(size / MIB), strerror(errno));
-        goto out;
-    }
-    ret = add_block(mem, 0, low, 0, err);
-    if (ret == 0 && size > low)
-        ret = add_block(mem, MEMORY_HIGH_START, size - low, low, err);
-out:
+    ret = make_file(mem, err);
+    if (ret == 0)
+        ret = add_low(mem, vga, err);
+    if (ret == 0 && memory_high_size(mem))
+        ret = add_block(mem, MEMORY_HIGH_START, memory_high_size(mem), memory_low_size(mem), err);
     if (ret)
         memory_free(mem);
     return ret;
+}
+
+int memory_init(struct memory *mem, uint64_t size, struct err *err)
+{
+    return init(mem, size, false, err);
+}
+
+int memory_init_with_vga(struct memory *mem, uint64_t size, struct err *err)
+{
+    return init(mem, size, true, err);
 }
 
 void memory_free(struct memory *mem)
@@ -84,10 +123,99 @@ void memory_free(struct memory *mem)
         munmap(mem->blocks[i].page_flags, mem->blocks[i].size >> PAGE_SHIFT);
     }
     mem->block_count = 0;
+    if (mem->first_mib)
+        munmap(mem->first_mib, MIB);
+    mem->first_mib = NULL;
     if (mem->fd >= 0)
         close(mem->fd);
     mem->fd = -1;
 }
+
+/* --- ROM --- */
+
+/* The pages are the machine's own: nothing that is done to them reaches another. They can be
+ * written, so that a device that was handed a pointer does no harm. */
+int memory_add_rom(struct memory *mem, const void *bytes, uint64_t size, struct err *err)
+{
+    struct memory_block *block = &mem->blocks[mem->block_count];
+    int ret;
+
+    block->host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (block->host == MAP_FAILED)
+        return err_set(err, -ENOMEM, "not enough memory for a ROM of %llu KiB",
+                       (unsigned long long)(size / KIB));
+    ret = map_flags(block, size, err);
+    if (ret)
+        return ret;
+    memcpy(block->host, bytes, size);
+    memset(block->page_flags, PAGE_READONLY, size >> PAGE_SHIFT);
+    block->base = MEMORY_HIGH_START - size;
+    block->size = size;
+    block->rom = true;
+    mem->block_count++;
+    return 0;
+}
+
+/* What the page at gpa, below 1 MiB, shows of the ROM: all ones where there is none. */
+static void copy_rom_page(struct memory *mem, gpa_t gpa, uint8_t *to)
+{
+    gpa_t high = MEMORY_HIGH_START - MIB + gpa;
+    const struct memory_block *block = memory_block_at(mem, high);
+
+    if (gpa >= 0xE0000 && block && block->rom)
+        memcpy(to, block->host + (high - block->base), PAGE_SIZE);
+    else
+        memset(to, 0xff, PAGE_SIZE);
+}
+
+/* Maps over the page what is to be read there. If the host has no memory for that, it stays as it
+ * was: the guest sees RAM for ROM. False: so it is. */
+static bool map_page(struct memory *mem, gpa_t gpa, uint8_t *host, bool ram)
+{
+    void *at;
+
+    if (ram)
+        at = mmap(host, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, mem->fd,
+                  (off_t)gpa);
+    else
+        at = mmap(host, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+                  -1, 0);
+    if (at == MAP_FAILED)
+        return false;
+    if (!ram)
+        copy_rom_page(mem, gpa, host);
+    return true;
+}
+
+static void shadow_page(struct memory *mem, gpa_t gpa, bool read_ram, bool write_ram)
+{
+    uint8_t *flags = memory_page_flags(mem, gpa), *host = memory_ram(mem, gpa, PAGE_SIZE);
+    uint8_t set = (uint8_t)((read_ram && write_ram ? 0 : PAGE_READONLY) |
+                            (!read_ram && write_ram ? PAGE_HIDES_RAM : 0));
+    const uint8_t clear = PAGE_READONLY | PAGE_HIDES_RAM;
+
+    memory_touched(mem, gpa, PAGE_SIZE);
+    if (!map_page(mem, gpa, host, read_ram))
+        return;
+    __atomic_fetch_and(flags, (uint8_t)~clear, __ATOMIC_RELAXED);
+    __atomic_fetch_or(flags, set, __ATOMIC_RELAXED);
+}
+
+void memory_shadow(struct memory *mem, gpa_t gpa, uint64_t len, bool read_ram, bool write_ram)
+{
+    for (gpa_t at = gpa; at < gpa + len; at += PAGE_SIZE)
+        if (at >= MEMORY_SHADOW_START && at < MEMORY_SHADOW_END)
+            shadow_page(mem, at, read_ram, write_ram);
+}
+
+void *memory_hidden_ram(struct memory *mem, gpa_t gpa, uint64_t len)
+{
+    if (gpa >= MIB)
+        return memory_ram(mem, gpa, len);
+    return memory_block_at(mem, gpa) && len <= MIB - gpa ? mem->first_mib + gpa : NULL;
+}
+
+/* --- access --- */
 
 static void touch_page(struct memory *mem, gpa_t gpa, uint64_t len)
 {
@@ -193,11 +321,42 @@ bool memory_write(struct memory *mem, gpa_t gpa, const void *buf, uint64_t len)
 {
     void *host = memory_ram(mem, gpa, len);
 
-    if (!host)
+    if (!host || !memory_writable(mem, gpa, len))
         return false;
     memcpy(host, buf, len);
     memory_touched(mem, gpa, len);
     return true;
+}
+
+bool memory_writable(struct memory *mem, gpa_t gpa, uint64_t len)
+{
+    gpa_t end = gpa + len;
+
+    /* Only the ROM and what is below 1 MiB can be read-only. */
+    if (gpa >= MEMORY_SHADOW_END && gpa - MEMORY_HOLE_START >= MEMORY_HIGH_START - MEMORY_HOLE_START)
+        return true;
+    for (gpa_t at = gpa & PAGE_MASK; at < end; at += PAGE_SIZE) {
+        const uint8_t *flags = memory_page_flags(mem, at);
+
+        if (!flags || (__atomic_load_n(flags, __ATOMIC_RELAXED) & PAGE_READONLY))
+            return false;
+    }
+    return true;
+}
+
+void memory_store(struct memory *mem, gpa_t gpa, const void *buf, uint64_t len)
+{
+    uint8_t *flags = memory_page_flags(mem, gpa), *host = memory_ram(mem, gpa, len);
+    uint8_t value = flags ? __atomic_load_n(flags, __ATOMIC_RELAXED) : 0;
+
+    if (!host)
+        return;
+    if (value & PAGE_HIDES_RAM) {
+        memcpy(mem->first_mib + gpa, buf, len);
+    } else if (!(value & PAGE_READONLY)) {
+        memcpy(host, buf, len);
+        memory_touched(mem, gpa, len);
+    }
 }
 
 int memory_clear(struct memory *mem, struct err *err)
@@ -225,53 +384,81 @@ static bool page_is_zero(const uint8_t *page)
     return true;
 }
 
+/* A piece of RAM: where the guest and the file have it, and where it can be read. */
+struct piece {
+    gpa_t base;
+    uint64_t size, file_offset;
+    uint8_t *host;
+};
+
+/* The first MiB of a block, or the rest. Empty if the block has none. */
+static struct piece piece_of(struct memory *mem, const struct memory_block *block, bool first)
+{
+    uint64_t below = block->base < MIB ? MIB - block->base : 0;
+
+    if (below > block->size)
+        below = block->size;
+    if (first)
+        return (struct piece){block->base, below, block->file_offset, mem->first_mib + block->base};
+    return (struct piece){block->base + below, block->size - below, block->file_offset + below,
+                          block->host + below};
+}
+
+typedef int used_fn(void *opaque, gpa_t gpa, void *host, uint64_t len);
+
 /* Within one stretch of the file that has data: hands out the runs of pages that are not zero. */
-static int runs_in_data(struct memory_block *block, uint64_t start, uint64_t end,
-                        int (*fn)(void *, gpa_t, void *, uint64_t), void *opaque)
+static int runs_in_data(const struct piece *piece, uint64_t start, uint64_t end, used_fn *fn,
+                        void *opaque)
 {
     uint64_t run = start, at = start;
     int ret;
 
     for (; at < end; at += PAGE_SIZE) {
-        if (!page_is_zero(block->host + at))
+        if (!page_is_zero(piece->host + at))
             continue;
         if (at > run) {
-            ret = fn(opaque, block->base + run, block->host + run, at - run);
+            ret = fn(opaque, piece->base + run, piece->host + run, at - run);
             if (ret < 0)
                 return ret;
         }
         run = at + PAGE_SIZE;
     }
-    return at > run ? fn(opaque, block->base + run, block->host + run, at - run) : 0;
+    return at > run ? fn(opaque, piece->base + run, piece->host + run, at - run) : 0;
 }
 
 /* Reading a hole of a memfd through the mapping would allocate it; so the file is asked first. */
-int memory_for_each_used(struct memory *mem, int (*fn)(void *, gpa_t, void *, uint64_t),
-                         void *opaque)
+static int runs_in_piece(struct memory *mem, const struct piece *piece, used_fn *fn, void *opaque)
 {
-    uint64_t file_base = 0;
+    off_t at = (off_t)piece->file_offset, limit = at + (off_t)piece->size;
 
-    for (unsigned i = 0; i < mem->block_count; i++) {
-        struct memory_block *block = &mem->blocks[i];
-        off_t at = (off_t)file_base, limit = (off_t)(file_base + block->size);
+    while (at < limit) {
+        off_t data = lseek(mem->fd, at, SEEK_DATA);
+        off_t hole;
+        int ret;
 
-        while (at < limit) {
-            off_t data = lseek(mem->fd, at, SEEK_DATA);
-            off_t hole;
-            int ret;
+        if (data < 0 || data >= limit)
+            break;
+        hole = lseek(mem->fd, data, SEEK_HOLE);
+        if (hole < 0 || hole > limit)
+            hole = limit;
+        ret = runs_in_data(piece, (uint64_t)data - piece->file_offset,
+                           (uint64_t)hole - piece->file_offset, fn, opaque);
+        if (ret < 0)
+            return ret;
+        at = hole;
+    }
+    return 0;
+}
 
-            if (data < 0 || data >= limit)
-                break;
-            hole = lseek(mem->fd, data, SEEK_HOLE);
-            if (hole < 0 || hole > limit)
-                hole = limit;
-            ret = runs_in_data(block, (uint64_t)data - file_base, (uint64_t)hole - file_base, fn,
-                               opaque);
-            if (ret < 0)
-                return ret;
-            at = hole;
-        }
-        file_base += block->size;
+int memory_for_each_used(struct memory *mem, used_fn *fn, void *opaque)
+{
+    for (unsigned i = 0; i < 2 * mem->block_count; i++) {
+        const struct memory_block *block = &mem->blocks[i / 2];
+        const struct piece piece = piece_of(mem, block, i % 2 == 0);
+        int ret = block->rom ? 0 : runs_in_piece(mem, &piece, fn, opaque);
+
+        if (ret < 0)
+            return ret;
     }
     return 0;
 }

@@ -1,15 +1,20 @@
 /* memory.h - guest-physical memory: which addresses are RAM or ROM, and where they are in the host.
  *
- *   0                low_size            4 GiB              4 GiB + high_size
- *   |---- RAM --------|---- hole (MMIO) ---|---- RAM -----------|
+ *   0       A0000  C0000     1 MiB       low_size              4 GiB            4 GiB + high_size
+ *   |- RAM -|- VGA -|- shadow -|--- RAM ------|- hole (MMIO) -|ROM|---- RAM -----------|
  *
  * RAM is one shared memfd, so that it can be mapped again (mirrors, other processes); nothing of it
  * is touched before the guest touches it. Owned by the VM. Raw host pointers leave this module
- * through memory_ram() only.
+ * through memory_ram() only. With a VGA, A0000h-BFFFFh is not RAM.
  *
- * Every RAM page has a byte of flags, changed atomically: PAGE_CODE means that an engine holds
- * decoded or translated code of the page, and every store to it must be announced; PAGE_DIRTY is
- * set by stores while dirty logging is on. Threads: lookups from any thread; adding regions only
+ * Between C0000h and 1 MiB the host bridge chooses for reads and for writes whether they go to RAM
+ * or to the ROM under it (memory_shadow()). What is read is then mapped over RAM in the host, so
+ * that pointers into it stay what they are.
+ *
+ * Every page has a byte of flags, changed atomically: PAGE_CODE means that an engine holds decoded
+ * or translated code of the page, and every store to it must be announced; PAGE_DIRTY is set by
+ * stores while dirty logging is on; stores to a page with PAGE_READONLY are lost, or go to the RAM
+ * behind it (PAGE_HIDES_RAM). Threads: lookups from any thread; adding regions only
  * before the first vCPU runs. */
 #ifndef DOBLE_MEM_MEMORY_H
 #define DOBLE_MEM_MEMORY_H
@@ -22,13 +27,20 @@
 #define MEMORY_HOLE_START UINT64_C(0xC0000000) /* RAM below 4 GiB ends here at the latest */
 #define MEMORY_HIGH_START UINT64_C(0x100000000)
 
-enum page_flag { PAGE_CODE = 1, PAGE_DIRTY = 2 };
+#define MEMORY_VGA_START UINT64_C(0xA0000)
+#define MEMORY_VGA_END UINT64_C(0xC0000)
+#define MEMORY_SHADOW_START UINT64_C(0xC0000)
+#define MEMORY_SHADOW_END MIB
+
+enum page_flag { PAGE_CODE = 1, PAGE_DIRTY = 2, PAGE_READONLY = 4, PAGE_HIDES_RAM = 8 };
 
 struct memory_block {
     gpa_t base;
     uint64_t size;
     uint8_t *host;
-    uint8_t *page_flags; /* one byte for each 4 KiB page */
+    uint8_t *page_flags;  /* one byte for each 4 KiB page */
+    uint64_t file_offset; /* of RAM, in the memfd */
+    bool rom;             /* not of the memfd */
 };
 
 /* Called after bytes of a page with PAGE_CODE were or will be changed (`gpa`, `len` in one page).
@@ -53,7 +65,8 @@ struct memory_dma {
 struct memory {
     int fd;
     unsigned block_count;
-    struct memory_block blocks[2]; /* low RAM, high RAM */
+    struct memory_block blocks[4]; /* low RAM, which begins at 0, in one or two; high RAM; ROM */
+    uint8_t *first_mib;            /* RAM of the first MiB, whatever hides it */
     uint64_t size;
     gpa_t a20_mask; /* ANDed to every physical address of a CPU: all ones, or bit 20 clear */
     memory_code_fn *code_changed;
@@ -63,7 +76,28 @@ struct memory {
 
 /* Makes `size` bytes of guest RAM (a multiple of 4 KiB, at least 1 MiB). */
 int memory_init(struct memory *mem, uint64_t size, struct err *err);
+/* The same, without RAM where VGA has its memory. */
+int memory_init_with_vga(struct memory *mem, uint64_t size, struct err *err);
 void memory_free(struct memory *mem);
+
+/* Adds the firmware's ROM, which ends at 4 GiB; `size` is a multiple of 4 KiB. Its end is also what
+ * memory_shadow() shows below 1 MiB. Before the machine runs. */
+int memory_add_rom(struct memory *mem, const void *bytes, uint64_t size, struct err *err);
+
+/* RAM below the hole and above 4 GiB, as firmware counts it: the former includes VGA's place. */
+static inline uint64_t memory_low_size(const struct memory *mem)
+{
+    return mem->size < MEMORY_HOLE_START ? mem->size : MEMORY_HOLE_START;
+}
+static inline uint64_t memory_high_size(const struct memory *mem)
+{
+    return mem->size - memory_low_size(mem);
+}
+
+/* Says where reads and writes of [gpa, gpa + len) go, in pages between C0000h and 1 MiB: RAM, or
+ * ROM (E0000h and above the end of the firmware's, else all ones), where stores are lost. Code of
+ * the range is dropped; the caller flushes TLBs, because stores may be allowed no more. */
+void memory_shadow(struct memory *mem, gpa_t gpa, uint64_t len, bool read_ram, bool write_ram);
 
 /* The block of RAM that holds gpa, or NULL (a hole: MMIO or nothing). */
 static inline struct memory_block *memory_block_at(struct memory *mem, gpa_t gpa)
@@ -93,6 +127,16 @@ static inline uint8_t *memory_page_flags(struct memory *mem, gpa_t gpa)
     return block ? &block->page_flags[(gpa - block->base) >> PAGE_SHIFT] : NULL;
 }
 
+/* Whether stores to all of it reach what memory_ram() shows. */
+bool memory_writable(struct memory *mem, gpa_t gpa, uint64_t len) MUST_USE;
+
+/* A processor's store of bytes within a page: announced, or lost, as the page's flags say. */
+void memory_store(struct memory *mem, gpa_t gpa, const void *buf, uint64_t len);
+
+/* RAM itself, where a ROM may hide it: for those who save and load machines. NULL if it is none, or
+ * in more than one piece. */
+void *memory_hidden_ram(struct memory *mem, gpa_t gpa, uint64_t len);
+
 /* Announces that RAM bytes were changed by something that is not a plain guest store (a loader, a
  * debugger, a device within an access of the CPU). Drops code of those pages and marks them dirty.
  * On the vCPU's thread, or while it is parked. */
@@ -109,7 +153,7 @@ void memory_set_dma_listener(struct memory *mem, void (*pending)(void *opaque), 
 void memory_dma_sync(struct memory *mem);
 
 /* Copies out of and into RAM, for devices and loaders; false (and nothing copied) if any byte of
- * the span is not RAM. memory_write() includes memory_touched(). */
+ * the span is not RAM, or is read-only. memory_write() includes memory_touched(). */
 bool memory_read(struct memory *mem, gpa_t gpa, void *buf, uint64_t len) MUST_USE;
 bool memory_write(struct memory *mem, gpa_t gpa, const void *buf, uint64_t len) MUST_USE;
 
@@ -123,7 +167,8 @@ void memory_set_code_listener(struct memory *mem, memory_code_fn *fn, void *opaq
 /* A 64-bit hash of all RAM and its addresses; zero pages count as absent. */
 uint64_t memory_hash(struct memory *mem);
 
-/* Calls fn for each run of pages that were ever touched and are not all zero, in rising order.
+/* Calls fn for each run of pages of RAM that were ever touched and are not all zero, in rising
+ * order; one that is behind a ROM, too. No run goes over 1 MiB.
  * Stops at a negative return and returns it. */
 int memory_for_each_used(struct memory *mem,
                          int (*fn)(void *opaque, gpa_t gpa, void *host, uint64_t len),

@@ -281,7 +281,7 @@ static int skip(int fd, uint64_t count, struct err *err)
 /* One run of pages: loads it, or only checks that it has its place. */
 static int read_run(struct vm *vm, int fd, gpa_t gpa, uint64_t len, bool load, struct err *err)
 {
-    void *host = memory_ram(&vm->pc.mem, gpa, len);
+    void *host = memory_hidden_ram(&vm->pc.mem, gpa, len);
     int rc;
 
     if (!host || !len || (gpa | len) & ~PAGE_MASK)
