@@ -281,10 +281,9 @@ void pci_msi_notify(struct pci_device *dev)
     const uint8_t *cap = dev->config + dev->msi;
 
     if (pci_msi_enabled(dev))
-        send_message(dev,
-                     pci_get32(cap + MSI_ADDRESS) |
-                         (uint64_t)pci_get32(cap + MSI_ADDRESS + 4) << 32,
-                     pci_get16(cap + MSI_DATA));
+        send_message(
+            dev, pci_get32(cap + MSI_ADDRESS) | (uint64_t)pci_get32(cap + MSI_ADDRESS + 4) << 32,
+            pci_get16(cap + MSI_DATA));
 }
 
 static uint16_t msix_control(const struct pci_device *dev)
@@ -417,7 +416,7 @@ void pci_config_write(struct pci_bus *pci, uint32_t address, uint32_t value, uns
     for (unsigned i = offset; i < offset + size; i++, value >>= 8) {
         uint8_t byte = (uint8_t)value;
 
-        dev->config[i] &= (uint8_t)~(byte & dev->clearable[i]);
+        dev->config[i] &= (uint8_t) ~(byte & dev->clearable[i]);
         dev->config[i] =
             (uint8_t)((dev->config[i] & ~dev->writable[i]) | (byte & dev->writable[i]));
     }
@@ -527,8 +526,8 @@ void pci_bus_reset(struct pci_bus *pci)
 static void restore_constants(struct pci_device *dev, unsigned start, unsigned size)
 {
     for (unsigned i = start; i < start + size; i++)
-        dev->config[i] = (uint8_t)((dev->config[i] & dev->writable[i]) |
-                                   (dev->initial[i] & ~dev->writable[i]));
+        dev->config[i] =
+            (uint8_t)((dev->config[i] & dev->writable[i]) | (dev->initial[i] & ~dev->writable[i]));
 }
 
 static int loaded(void *object, struct err *err)
@@ -550,6 +549,8 @@ static int loaded(void *object, struct err *err)
     place_ranges(dev);
     if (dev->info->pin)
         update_pirq(dev->pci, pci_pirq(dev->devfn, dev->info->pin));
+    if (dev->info->config_written)
+        dev->info->config_written(dev->opaque, 0, PCI_CONFIG_SIZE);
     return 0;
 }
 

@@ -103,7 +103,8 @@ struct pci_info {
     void (*reset)(void *opaque); /* after the header was reset */
     /* Before bytes [offset, offset + size) of config[] are read: bring them up to date. */
     void (*config_reading)(void *opaque, unsigned offset, unsigned size);
-    /* After they were written, as far as they are writable, and took effect. */
+    /* After they were written, as far as they are writable, and took effect; and for all of them
+     * when a saved machine was loaded. */
     void (*config_written)(void *opaque, unsigned offset, unsigned size);
 };
 

@@ -168,12 +168,12 @@ void acpi_pm_reset(struct acpi_pm *pm)
     refresh(pm);
 }
 
-void acpi_pm_attach(struct acpi_pm *pm, struct bus *bus, uint16_t base)
+struct io_range *acpi_pm_attach(struct acpi_pm *pm, struct bus *bus, uint16_t base)
 {
     static const struct io_ops ops = {
         .read = acpi_pm_read, .write = acpi_pm_write, .min_size = 1, .max_size = 4};
 
-    bus_add_pio(bus, "acpi_pm", base, ACPI_PM_SIZE, &ops, pm);
+    return bus_add_pio(bus, "acpi_pm", base, ACPI_PM_SIZE, &ops, pm);
 }
 
 static int loaded(void *object, struct err *err)

@@ -41,7 +41,8 @@ struct acpi_pm {
 /* Connects and resets. Set power_off and opaque afterwards. */
 void acpi_pm_init(struct acpi_pm *pm, struct clock *clock, struct irq sci, unsigned timer_bits);
 void acpi_pm_reset(struct acpi_pm *pm);
-void acpi_pm_attach(struct acpi_pm *pm, struct bus *bus, uint16_t base);
+/* Returns the range, for the south bridge to move. */
+struct io_range *acpi_pm_attach(struct acpi_pm *pm, struct bus *bus, uint16_t base);
 
 /* Presses the power button. */
 void acpi_pm_power_button(struct acpi_pm *pm);

@@ -3,24 +3,15 @@
 #include <string.h>
 
 #define ADDRESS_ENABLE (UINT32_C(1) << 31)
-#define ADDRESS_TARGET UINT32_C(0x00ffff00) /* bus, device, function */
-#define ADDRESS_KEEP (ADDRESS_ENABLE | UINT32_C(0x00fffffc))
+#define ADDRESS_TARGET UINT32_C(0x00fffffc) /* bus, device, function, register */
+#define ADDRESS_KEEP (ADDRESS_ENABLE | ADDRESS_TARGET)
 
-/* Registers that can be written, byte by byte: SERR enable, latency timer, and the chip's own. */
-static uint8_t writable(unsigned reg)
-{
-    if (reg == 0x05)
-        return 0x01;
-    if (reg == 0x0d)
-        return 0xf8;
-    return reg >= 0x50 && reg <= 0x93 ? 0xff : 0;
-}
+#define PAM_READ 1u
+#define PAM_WRITE 2u
+#define SMRAM 0x72
+#define SMRAM_INITIAL 0x02 /* compatible space at A0000h */
 
-/* Does the address register name this bridge? Otherwise nobody answers. */
-static bool selected(const struct i440fx *bridge)
-{
-    return (bridge->address & ADDRESS_ENABLE) && !(bridge->address & ADDRESS_TARGET);
-}
+/* --- configuration mechanism 1 --- */
 
 static uint64_t address_read(void *opaque, uint64_t offset, unsigned size)
 {
@@ -44,46 +35,113 @@ static void address_write(void *opaque, uint64_t offset, uint64_t value, unsigne
 static uint64_t data_read(void *opaque, uint64_t offset, unsigned size)
 {
     const struct i440fx *bridge = opaque;
-    unsigned reg = (bridge->address & 0xfc) + (unsigned)offset;
-    uint32_t v = 0;
+    uint32_t target = (bridge->address & ADDRESS_TARGET) + (uint32_t)offset;
 
-    if (!selected(bridge))
-        return UINT64_MAX;
-    memcpy(&v, bridge->config + reg, size);
-    return v;
+    return bridge->address & ADDRESS_ENABLE ? pci_config_read(bridge->pci, target, size)
+                                            : UINT64_MAX;
 }
 
 static void data_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
 {
-    struct i440fx *bridge = opaque;
-    unsigned reg = (bridge->address & 0xfc) + (unsigned)offset;
+    const struct i440fx *bridge = opaque;
+    uint32_t target = (bridge->address & ADDRESS_TARGET) + (uint32_t)offset;
 
-    for (unsigned i = 0; selected(bridge) && i < size; i++, value >>= 8) {
-        uint8_t mask = writable(reg + i), *byte = &bridge->config[reg + i];
-
-        *byte = (uint8_t)((*byte & ~mask) | (value & mask));
-    }
+    if (bridge->address & ADDRESS_ENABLE)
+        pci_config_write(bridge->pci, target, (uint32_t)value, size);
 }
 
-void i440fx_init(struct i440fx *bridge, const struct io_ops *below, void *below_opaque)
+/* --- programmable attribute map --- */
+
+static void shadow(struct i440fx *bridge, gpa_t gpa, uint64_t size, unsigned attributes)
 {
+    memory_shadow(bridge->pci->mem, gpa, size, attributes & PAM_READ, attributes & PAM_WRITE);
+}
+
+static void apply_pam(struct i440fx *bridge, unsigned index, uint8_t value)
+{
+    const gpa_t segment = MEMORY_SHADOW_START + (index - 1) * 32 * KIB;
+    const uint8_t old = bridge->pam[index];
+
+    bridge->pam[index] = value;
+    if (index == 0) {
+        shadow(bridge, 0xf0000, 64 * KIB, value >> 4);
+        return;
+    }
+    if ((value ^ old) & (PAM_READ | PAM_WRITE))
+        shadow(bridge, segment, 16 * KIB, value);
+    if ((value ^ old) >> 4 & (PAM_READ | PAM_WRITE))
+        shadow(bridge, segment + 16 * KIB, 16 * KIB, value >> 4);
+}
+
+static void update_pam(struct i440fx *bridge)
+{
+    const uint8_t *registers = bridge->function.config + I440FX_PAM;
+    bool changed = false;
+
+    for (unsigned i = 0; i < I440FX_PAMS; i++) {
+        if (registers[i] == bridge->pam[i])
+            continue;
+        apply_pam(bridge, i, registers[i]);
+        changed = true;
+    }
+    if (changed && bridge->remapped)
+        bridge->remapped(bridge->opaque);
+}
+
+static void function_reset(void *opaque)
+{
+    update_pam(opaque);
+}
+
+static void config_written(void *opaque, unsigned offset, unsigned size)
+{
+    if (offset < I440FX_PAM + I440FX_PAMS && offset + size > I440FX_PAM)
+        update_pam(opaque);
+}
+
+void i440fx_open_shadow(struct i440fx *bridge)
+{
+    memset(bridge->function.config + I440FX_PAM, 0x33, I440FX_PAMS);
+    update_pam(bridge);
+}
+
+/* --- life --- */
+
+static const struct pci_info info = {
+    .name = "i440fx",
+    .vendor = 0x8086,
+    .device = 0x1237,
+    .subsystem_vendor = 0x1af4,
+    .subsystem = 0x1100,
+    .class_code = 0x060000,
+    .revision = 0x02,
+    .reset = function_reset,
+    .config_written = config_written,
+};
+
+int i440fx_init(struct i440fx *bridge, struct pci_bus *pci, const struct io_ops *below,
+                void *below_opaque, struct err *err)
+{
+    struct pci_device *function = &bridge->function;
+
+    memset(bridge, 0, sizeof *bridge);
+    bridge->pci = pci;
     bridge->below = below;
     bridge->below_opaque = below_opaque;
-    i440fx_reset(bridge);
+    pci_device_init(function, &info, bridge);
+    /* Memory and bus master are always on. */
+    pci_put16(function->writable + PCI_COMMAND, 0x0100);
+    pci_put16(function->initial + PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+    pci_put16(function->initial + PCI_STATUS, 0x0280);
+    function->initial[SMRAM] = SMRAM_INITIAL;
+    memset(function->writable + 0x50, 0xff, 0x94 - 0x50);
+    memset(bridge->pam, 0x33, sizeof bridge->pam); /* as memory is before the first reset */
+    return pci_add(pci, function, PCI_DEVFN(0, 0), err);
 }
 
 void i440fx_reset(struct i440fx *bridge)
 {
-    static const uint8_t header[] = {
-        0x86, 0x80, 0x37, 0x12, /* Intel 82441FX */
-        0x06, 0x00, 0x80, 0x02, /* memory and bus master always on; status */
-        0x02, 0x00, 0x00, 0x06, /* revision; host bridge */
-    };
-
     bridge->address = 0;
-    memset(bridge->config, 0, sizeof bridge->config);
-    memcpy(bridge->config, header, sizeof header);
-    bridge->config[0x72] = 0x02; /* SMRAM: compatible space at A0000h */
 }
 
 void i440fx_attach(struct i440fx *bridge, struct bus *bus)
@@ -107,12 +165,11 @@ static int loaded(void *object, struct err *err)
 
 static const struct field fields[] = {
     FIELD(struct i440fx, address),
-    FIELD_BYTES(struct i440fx, config),
 };
 
 const struct state_desc i440fx_state_desc = {
     .name = "i440fx",
-    .version = 1,
+    .version = 2,
     .fields = fields,
     .field_count = ARRAY_SIZE(fields),
     .loaded = loaded,

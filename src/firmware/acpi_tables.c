@@ -19,6 +19,10 @@
 #define GAS_MEMORY 0
 #define GAS_IO 1
 
+/* 20.2.3 and 20.2.5.1 */
+#define AML_NAME 0x08
+#define AML_DWORD 0x0c
+
 struct table {
     unsigned size;
     uint8_t bytes[TABLE_MAX];
@@ -249,6 +253,20 @@ static int build_hpet(struct arena *arena, const struct acpi_config *config, gpa
     return finish(arena, &table, gpa, err);
 }
 
+/* What the DSDT can't say because it depends on the machine, in AML: Name (PCIM, DWord). */
+static int build_ssdt(struct arena *arena, const struct acpi_config *config, gpa_t *gpa,
+                      struct err *err)
+{
+    struct table table;
+
+    begin(&table, "SSDT", 2);
+    put(&table, AML_NAME, 1);
+    put_text(&table, "PCIM", 4);
+    put(&table, AML_DWORD, 1);
+    put(&table, config->pci_window, 4);
+    return finish(arena, &table, gpa, err);
+}
+
 /* RSDT and XSDT differ in the width of their entries. */
 static int build_root(struct arena *arena, const char *signature, unsigned width,
                       const gpa_t *tables, unsigned count, gpa_t *gpa, struct err *err)
@@ -299,7 +317,7 @@ static int build_rsdp(const struct acpi_config *config, struct memory *mem, gpa_
 int acpi_tables_build(struct memory *mem, const struct acpi_config *config, struct err *err)
 {
     struct arena arena = {mem, config->tables, config->tables + config->tables_size};
-    gpa_t dsdt, tables[3], rsdt, xsdt;
+    gpa_t dsdt, tables[4], rsdt, xsdt;
     int r;
 
     if (config->cpus > CPUS_MAX)
@@ -310,6 +328,7 @@ int acpi_tables_build(struct memory *mem, const struct acpi_config *config, stru
         (r = build_fadt(&arena, config, dsdt, &tables[0], err)) < 0 ||
         (r = build_madt(&arena, config, &tables[1], err)) < 0 ||
         (r = build_hpet(&arena, config, &tables[2], err)) < 0 ||
+        (r = build_ssdt(&arena, config, &tables[3], err)) < 0 ||
         (r = build_root(&arena, "RSDT", 4, tables, ARRAY_SIZE(tables), &rsdt, err)) < 0 ||
         (r = build_root(&arena, "XSDT", 8, tables, ARRAY_SIZE(tables), &xsdt, err)) < 0)
         return r;

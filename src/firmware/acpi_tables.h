@@ -3,6 +3,7 @@
  *   rsdp (E0000h-FFFFFh)  RSDP --> RSDT, XSDT --> FADT --> FACS, DSDT
  *                                             --> MADT
  *                                             --> HPET
+ *                                             --> SSDT: numbers that the DSDT uses
  *   tables (reclaimable)  everything but the RSDP and the FACS
  *   nvs (non-volatile)    FACS
  *
@@ -23,10 +24,11 @@ struct acpi_config {
     gpa_t nvs; /* 64-byte aligned, below 4 GiB */
     gpa_t lapic, ioapic, hpet;
     uint8_t ioapic_id;
-    uint32_t hpet_id; /* bits 31:0 of the HPET's capabilities register */
-    uint16_t pm_base; /* of dev/acpi_pm.h */
-    uint8_t sci;      /* interrupt: a level, active high */
-    bool vga;         /* VGA registers and frame buffer are there */
+    uint32_t hpet_id;    /* bits 31:0 of the HPET's capabilities register */
+    uint16_t pm_base;    /* of dev/acpi_pm.h */
+    uint8_t sci;         /* interrupt: a level, active high */
+    uint32_t pci_window; /* where PCI base registers can begin; the end is the IOAPIC */
+    bool vga;            /* VGA registers and frame buffer are there */
 };
 
 /* Builds all tables. Only errors of the caller's addresses are possible. */

@@ -29,6 +29,7 @@
 #include "cpu/tlb.h"
 #include "firmware/acpi_tables.h"
 #include "firmware/e820.h"
+#include "firmware/pci_setup.h"
 
 #include <errno.h>
 #include <string.h>
@@ -38,13 +39,57 @@
 /* --- lines --- */
 
 /* An ISA interrupt: to the PIC pair, and to the IOAPIC, where the timer's is input 2 because
- * input 0 is the PIC's (MADT: interrupt source override). */
+ * input 0 is the PIC's (MADT: interrupt source override). A line of PCI's that was routed to it
+ * keeps it high. */
+static void drive_isa(struct pc *pc, unsigned number)
+{
+    bool level = (pc->isa_lines | pc->pci_lines) >> number & 1;
+
+    i8259_set_irq(&pc->pic, number, level);
+    ioapic_set_irq(&pc->ioapic, number == 0 ? 2 : number, level);
+}
+
+static void set_bit(uint16_t *bits, unsigned number, bool level)
+{
+    *bits = (uint16_t)((*bits & ~(1u << number)) | (unsigned)level << number);
+}
+
 static void isa_irq(void *opaque, unsigned number, bool level)
 {
     struct pc *pc = opaque;
 
-    i8259_set_irq(&pc->pic, number, level);
-    ioapic_set_irq(&pc->ioapic, number == 0 ? 2 : number, level);
+    set_bit(&pc->isa_lines, number, level);
+    drive_isa(pc, number);
+}
+
+static void routed_irq(void *opaque, unsigned number, bool level)
+{
+    struct pc *pc = opaque;
+
+    set_bit(&pc->pci_lines, number, level);
+    drive_isa(pc, number);
+}
+
+/* A PIRQ line goes to the south bridge, which routes it, and to an IOAPIC input of its own. */
+static void pirq_line(void *opaque, unsigned number, bool level)
+{
+    struct pc *pc = opaque;
+
+    piix3_set_pirq(&pc->south_bridge, number, level);
+    ioapic_set_irq(&pc->ioapic, PC_PIRQ_GSI + number, level);
+}
+
+static void pci_message(void *opaque, uint64_t address, uint32_t data)
+{
+    apic_deliver_msi(opaque, address, data);
+}
+
+/* The host bridge shows other memory than before. The writer of its registers is this CPU. */
+static void memory_remapped(void *opaque)
+{
+    struct pc *pc = opaque;
+
+    tlb_flush_all(pc->cpu);
 }
 
 static struct irq isa_line(struct pc *pc, unsigned number)
@@ -173,8 +218,6 @@ static void add_interrupt_controllers(struct pc *pc)
 
 static void add_timers(struct pc *pc)
 {
-    const struct memory *mem = &pc->mem;
-
     hpet_init(&pc->hpet, &pc->clock, (struct irq){ioapic_set_irq, &pc->ioapic, 0},
               HPET_ROUTES_DEFAULT, isa_line(pc, 0), isa_line(pc, 8));
     hpet_attach(&pc->hpet, &pc->bus);
@@ -183,8 +226,7 @@ static void add_timers(struct pc *pc)
     mc146818_init(&pc->rtc, &pc->clock, (struct irq){hpet_legacy_input, &pc->hpet, 1},
                   (struct irq){0}, mc146818_start_time(&pc->clock));
     mc146818_attach(&pc->rtc, &pc->bus);
-    mc146818_describe_machine(&pc->rtc, mem->blocks[0].size,
-                              mem->block_count > 1 ? mem->blocks[1].size : 0, 1);
+    mc146818_describe_machine(&pc->rtc, memory_low_size(&pc->mem), memory_high_size(&pc->mem), 1);
 }
 
 static void add_peripherals(struct pc *pc)
@@ -206,9 +248,6 @@ static void add_peripherals(struct pc *pc)
     pc->reset_control.reset = request_reset;
     pc->reset_control.opaque = pc;
     reset_control_attach(&pc->reset_control, &pc->bus);
-
-    i440fx_init(&pc->host_bridge, &reset_control_cf9_ops, &pc->reset_control);
-    i440fx_attach(&pc->host_bridge, &pc->bus);
 }
 
 static void add_power_and_debug(struct pc *pc)
@@ -216,23 +255,39 @@ static void add_power_and_debug(struct pc *pc)
     acpi_pm_init(&pc->pm, &pc->clock, isa_line(pc, PC_SCI), 32);
     pc->pm.power_off = request_power_off;
     pc->pm.opaque = pc;
-    acpi_pm_attach(&pc->pm, &pc->bus, PC_PM_BASE);
-
     debug_ports_init(&pc->debug_ports, pc->config.debug_exit);
     pc->debug_ports.exit = debug_exit;
     pc->debug_ports.opaque = pc;
     debug_ports_attach(&pc->debug_ports, &pc->bus);
 }
 
+static int add_pci(struct pc *pc, struct err *err)
+{
+    struct io_range *pm = acpi_pm_attach(&pc->pm, &pc->bus, PC_PM_BASE);
+    int rc;
+
+    pci_bus_init(&pc->pci, &pc->bus, &pc->mem);
+    pc->pci.msi = pci_message;
+    pc->pci.msi_opaque = &pc->apic_bus;
+    for (unsigned i = 0; i < ARRAY_SIZE(pc->pci.pirq); i++)
+        pc->pci.pirq[i] = (struct irq){pirq_line, pc, i};
+    rc = i440fx_init(&pc->host_bridge, &pc->pci, &reset_control_cf9_ops, &pc->reset_control, err);
+    if (rc < 0)
+        return rc;
+    pc->host_bridge.remapped = memory_remapped;
+    pc->host_bridge.opaque = pc;
+    i440fx_attach(&pc->host_bridge, &pc->bus);
+    return piix3_init(&pc->south_bridge, &pc->pci, (struct irq){routed_irq, pc, 0}, pm, err);
+}
+
 /* What fw_cfg tells firmware and kernels about the machine, and where RAM is. */
 static int add_fw_cfg(struct pc *pc, struct err *err)
 {
-    struct e820_entry ram[ARRAY_SIZE(pc->mem.blocks)];
+    const struct e820_entry ram[] = {{0, memory_low_size(&pc->mem), E820_RAM},
+                                     {MEMORY_HIGH_START, memory_high_size(&pc->mem), E820_RAM}};
+    const unsigned count = memory_high_size(&pc->mem) ? 2 : 1, cpus = 1;
     struct fw_cfg *fw = &pc->fw_cfg;
-    const unsigned count = pc->mem.block_count, cpus = 1;
 
-    for (unsigned i = 0; i < count; i++)
-        ram[i] = (struct e820_entry){pc->mem.blocks[i].base, pc->mem.blocks[i].size, E820_RAM};
     fw_cfg_init(fw, &pc->mem);
     fw_cfg_attach(fw, &pc->bus);
     if (fw_cfg_set_number(fw, FW_CFG_RAM_SIZE, pc->mem.size, 8) &&
@@ -292,6 +347,7 @@ static int list_states(struct pc *pc, struct err *err)
     state_add(list, &i8254_state_desc, 0, &pc->pit);
     state_add(list, &hpet_state_desc, 0, &pc->hpet);
     state_add(list, &mc146818_state_desc, 0, &pc->rtc);
+    pci_add_states(&pc->pci, list);
     state_add(list, &ns16550_state_desc, 0, &pc->com1);
     state_add(list, &i8042_state_desc, 0, &pc->kbc);
     state_add(list, &acpi_pm_state_desc, 0, &pc->pm);
@@ -324,13 +380,20 @@ int pc_init(struct pc *pc, const struct pc_config *config, struct err *err)
     add_timers(pc);
     add_peripherals(pc);
     add_power_and_debug(pc);
-    rc = add_fw_cfg(pc, err);
+    rc = add_pci(pc, err);
+    if (rc == 0)
+        rc = add_fw_cfg(pc, err);
     if (rc == 0)
         rc = list_states(pc, err);
 out:
-    if (rc < 0)
+    if (rc < 0) {
         pc_free(pc);
-    return rc;
+        return rc;
+    }
+    bus_lock(&pc->bus);
+    pci_bus_reset(&pc->pci);
+    bus_unlock(&pc->bus);
+    return 0;
 }
 
 void pc_free(struct pc *pc)
@@ -358,12 +421,19 @@ void pc_reset(struct pc *pc)
     acpi_pm_reset(&pc->pm);
     reset_control_reset(&pc->reset_control);
     i440fx_reset(&pc->host_bridge);
+    pci_bus_reset(&pc->pci);
     debug_ports_reset(&pc->debug_ports);
     fw_cfg_reset(&pc->fw_cfg);
     bus_unlock(&pc->bus);
 }
 
 /* --- starting a kernel --- */
+
+/* Where base registers can be, below the APICs: from where firmware begins to place them. */
+static uint32_t pci_window_start(const struct pc *pc)
+{
+    return memory_low_size(&pc->mem) <= 2 * GIB ? 0x80000000 : MEMORY_HOLE_START;
+}
 
 static int build_acpi(struct pc *pc, const struct e820_map *map, struct err *err)
 {
@@ -382,6 +452,7 @@ static int build_acpi(struct pc *pc, const struct e820_map *map, struct err *err
         .hpet_id = HPET_ID,
         .pm_base = PC_PM_BASE,
         .sci = PC_SCI,
+        .pci_window = pci_window_start(pc),
         .vga = false,
     };
 
@@ -420,14 +491,49 @@ static int write_bios_vectors(struct pc *pc, struct err *err)
     return err_set(err, -ENOMEM, "the guest has no memory for interrupt vectors");
 }
 
+/* The ISA interrupts of PIRQA# to PIRQD#; firmware makes the same choice. */
+static const uint8_t pirq_routes[4] = {10, 10, 11, 11};
+
+static void config_write(struct pc *pc, unsigned function, unsigned reg, uint32_t value,
+                         unsigned size)
+{
+    pci_config_write(&pc->pci, (uint32_t)PCI_DEVFN(PIIX3_SLOT, function) << 8 | reg, value, size);
+}
+
+int pc_set_up_chip_set(struct pc *pc, struct err *err)
+{
+    struct pci_setup_config config = {
+        .io = 0xc000,
+        .io_end = 0x10000,
+        .memory = pci_window_start(pc),
+        .memory_end = PC_PCI_WINDOW_END,
+    };
+    int rc;
+
+    memcpy(config.irq, pirq_routes, sizeof config.irq);
+    bus_lock(&pc->bus);
+    i440fx_open_shadow(&pc->host_bridge);
+    for (unsigned i = 0; i < ARRAY_SIZE(pirq_routes); i++)
+        config_write(pc, 0, PIIX3_PIRQ_ROUTES + i, pirq_routes[i], 1);
+    config_write(pc, 3, PIIX4_PM_BASE, PC_PM_BASE | 1, 4);
+    config_write(pc, 3, PIIX4_PM_MISC, PIIX4_PM_MISC_ENABLE, 1);
+    rc = pci_setup(&pc->pci, &config, err);
+    bus_unlock(&pc->bus);
+    return rc;
+}
+
 /* What firmware does to the interrupt controllers: the PIC's interrupts pass through the local
- * APIC, and the SCI is a level. */
+ * APIC, and those of ACPI and PCI are levels. */
 static void set_up_interrupts(struct pc *pc)
 {
+    uint16_t levels = 1u << PC_SCI;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(pirq_routes); i++)
+        levels |= (uint16_t)(1u << pirq_routes[i]);
     bus_lock(&pc->bus);
     lapic_set_virtual_wire(&pc->lapic);
     bus_unlock(&pc->bus);
-    bus_pio_write(&pc->bus, ELCR1 + PC_SCI / 8, 1u << PC_SCI % 8, 1);
+    bus_pio_write(&pc->bus, ELCR1, levels, 2);
 }
 
 /* An item whose address or size has more than 32 bits cannot be told. */
@@ -464,7 +570,6 @@ static int describe_kernel(struct pc *pc, const struct e820_map *map, const char
 
 int pc_boot_kernel(struct pc *pc, const struct pc_kernel *kernel, struct err *err)
 {
-    const struct memory *mem = &pc->mem;
     struct e820_map map;
     const struct kernel_config config = {
         .kernel = kernel->kernel,
@@ -476,9 +581,10 @@ int pc_boot_kernel(struct pc *pc, const struct pc_kernel *kernel, struct err *er
         .protocol = kernel->protocol,
     };
     struct boot_state start;
-    int rc =
-        e820_build(&map, mem->blocks[0].size, mem->block_count > 1 ? mem->blocks[1].size : 0, err);
+    int rc = e820_build(&map, memory_low_size(&pc->mem), memory_high_size(&pc->mem), err);
 
+    if (rc == 0)
+        rc = pc_set_up_chip_set(pc, err);
     if (rc == 0)
         rc = build_acpi(pc, &map, err);
     if (rc == 0)

@@ -11,6 +11,7 @@
 #include "base/state.h"
 #include "bus/bus.h"
 #include "bus/clock.h"
+#include "bus/pci.h"
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
 #include "dev/acpi_pm.h"
@@ -26,6 +27,7 @@
 #include "dev/lapic.h"
 #include "dev/mc146818.h"
 #include "dev/ns16550.h"
+#include "dev/piix3.h"
 #include "dev/reset_control.h"
 #include "firmware/kernel_image.h"
 #include "mem/memory.h"
@@ -33,7 +35,9 @@
 /* Addresses that the board chooses; the ACPI tables repeat them. */
 #define PC_COM1 0x3f8
 #define PC_PM_BASE 0x600
-#define PC_SCI 9 /* interrupt of ACPI: a level */
+#define PC_SCI 9                      /* interrupt of ACPI: a level */
+#define PC_PCI_WINDOW_END 0xfec00000u /* base registers end where the IOAPIC begins */
+#define PC_PIRQ_GSI 16                /* PIRQA# to PIRQD# are these inputs of the IOAPIC */
 
 /* What the machine does to the world. None may be NULL. */
 struct pc_outside {
@@ -73,12 +77,15 @@ struct pc {
     struct i8042 kbc;
     struct acpi_pm pm;
     struct reset_control reset_control;
+    struct pci_bus pci;
     struct i440fx host_bridge;
+    struct piix3 south_bridge;
     struct debug_ports debug_ports;
     struct fw_cfg fw_cfg;
 
-    bool a20;       /* address line 20 is not masked */
-    bool saved_a20; /* the same, while the state is saved or loaded */
+    uint16_t isa_lines, pci_lines; /* ISA interrupts as devices drive them, and as PIRQs do */
+    bool a20;                      /* address line 20 is not masked */
+    bool saved_a20;                /* the same, while the state is saved or loaded */
 };
 
 /* Makes the machine in its power-on state, with guest time standing still at 0. On an error nothing
@@ -89,6 +96,10 @@ void pc_free(struct pc *pc);
 /* Everything back to power-on, but for RAM, and the time and memory of the RTC. The vCPU is parked.
  */
 void pc_reset(struct pc *pc);
+
+/* What firmware does to the chip set of a machine that was just made or reset: RAM instead of ROM,
+ * the ports of power management, addresses and interrupts of the PCI devices. */
+int pc_set_up_chip_set(struct pc *pc, struct err *err) MUST_USE;
 
 /* A kernel that is started without firmware; as in struct kernel_config. */
 struct pc_kernel {

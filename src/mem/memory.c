@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "mem/memory.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -168,44 +169,41 @@ static void copy_rom_page(struct memory *mem, gpa_t gpa, uint8_t *to)
         memset(to, 0xff, PAGE_SIZE);
 }
 
-/* Maps over the page what is to be read there. If the host has no memory for that, it stays as it
+/* Maps over the range what is to be read there. If the host has no memory for that, it stays as it
  * was: the guest sees RAM for ROM. False: so it is. */
-static bool map_page(struct memory *mem, gpa_t gpa, uint8_t *host, bool ram)
+static bool map_shadow(struct memory *mem, gpa_t gpa, uint64_t len, bool ram)
 {
+    uint8_t *host = memory_ram(mem, gpa, len);
     void *at;
 
     if (ram)
-        at = mmap(host, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, mem->fd,
-                  (off_t)gpa);
+        at = mmap(host, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, mem->fd, (off_t)gpa);
     else
-        at = mmap(host, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-                  -1, 0);
+        at = mmap(host, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                  0);
     if (at == MAP_FAILED)
         return false;
-    if (!ram)
-        copy_rom_page(mem, gpa, host);
+    for (uint64_t done = 0; !ram && done < len; done += PAGE_SIZE)
+        copy_rom_page(mem, gpa + done, host + done);
     return true;
-}
-
-static void shadow_page(struct memory *mem, gpa_t gpa, bool read_ram, bool write_ram)
-{
-    uint8_t *flags = memory_page_flags(mem, gpa), *host = memory_ram(mem, gpa, PAGE_SIZE);
-    uint8_t set = (uint8_t)((read_ram && write_ram ? 0 : PAGE_READONLY) |
-                            (!read_ram && write_ram ? PAGE_HIDES_RAM : 0));
-    const uint8_t clear = PAGE_READONLY | PAGE_HIDES_RAM;
-
-    memory_touched(mem, gpa, PAGE_SIZE);
-    if (!map_page(mem, gpa, host, read_ram))
-        return;
-    __atomic_fetch_and(flags, (uint8_t)~clear, __ATOMIC_RELAXED);
-    __atomic_fetch_or(flags, set, __ATOMIC_RELAXED);
 }
 
 void memory_shadow(struct memory *mem, gpa_t gpa, uint64_t len, bool read_ram, bool write_ram)
 {
-    for (gpa_t at = gpa; at < gpa + len; at += PAGE_SIZE)
-        if (at >= MEMORY_SHADOW_START && at < MEMORY_SHADOW_END)
-            shadow_page(mem, at, read_ram, write_ram);
+    const uint8_t set = (uint8_t)((read_ram && write_ram ? 0 : PAGE_READONLY) |
+                                  (!read_ram && write_ram ? PAGE_HIDES_RAM : 0));
+    const uint8_t clear = PAGE_READONLY | PAGE_HIDES_RAM;
+
+    assert(gpa >= MEMORY_SHADOW_START && gpa + len <= MEMORY_SHADOW_END);
+    memory_touched(mem, gpa, len);
+    if (!map_shadow(mem, gpa, len, read_ram))
+        return;
+    for (gpa_t at = gpa; at < gpa + len; at += PAGE_SIZE) {
+        uint8_t *flags = memory_page_flags(mem, at);
+
+        __atomic_fetch_and(flags, (uint8_t)~clear, __ATOMIC_RELAXED);
+        __atomic_fetch_or(flags, set, __ATOMIC_RELAXED);
+    }
 }
 
 void *memory_hidden_ram(struct memory *mem, gpa_t gpa, uint64_t len)

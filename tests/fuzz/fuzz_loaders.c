@@ -40,7 +40,7 @@ static void clear_ram(struct pc *pc)
 
     if (memory_clear(&pc->mem, &err) < 0)
         fuzz_fail("%s", err.text);
-    memset(pc->mem.blocks[0].page_flags, 0, RAM >> PAGE_SHIFT);
+    machine_clear_flags(pc);
     engine_interpret.flush(pc->cpu);
 }
 

@@ -73,7 +73,7 @@ void machine_init(struct machine *m, uint64_t memory, const struct engine_ops *e
     };
     struct err err = {0};
 
-    if (pc_init(&m->pc, &config, &err) < 0 || engine->init(m->pc.cpu, &err) < 0)
+    if (pc_init(&m->pc, &config, &err) < 0 || pc_set_up_chip_set(&m->pc, &err) < 0 || engine->init(m->pc.cpu, &err) < 0)
         fuzz_fail("no machine: %s", err.text);
     m->engine = engine;
     clock_start(&m->pc.clock);
@@ -102,14 +102,23 @@ void machine_load_new(struct pc *pc, const uint8_t *state, size_t size)
     pc->cpu->idle_ns = 0;
 }
 
+void machine_clear_flags(struct pc *pc)
+{
+    for (unsigned i = 0; i < pc->mem.block_count; i++)
+        for (uint64_t page = 0; page < pc->mem.blocks[i].size >> PAGE_SHIFT; page++)
+            pc->mem.blocks[i].page_flags[page] &= PAGE_READONLY | PAGE_HIDES_RAM;
+}
+
 void machine_clear_ram(struct pc *pc, const struct engine_ops *engine)
 {
     for (unsigned i = 0; i < pc->mem.block_count; i++) {
         struct memory_block *b = &pc->mem.blocks[i];
 
-        memset(b->host, 0, b->size);
-        memset(b->page_flags, 0, b->size >> PAGE_SHIFT);
+        if (b->size > MIB)
+            memset(b->host + MIB, 0, b->size - MIB);
     }
+    memset(pc->mem.first_mib, 0, MIB);
+    machine_clear_flags(pc);
     tlb_flush_all(pc->cpu);
     engine->flush(pc->cpu);
 }

@@ -30,6 +30,8 @@ void machine_reset(struct machine *m);
 /* A board's state as it was saved when time was 0. */
 void machine_load_new(struct pc *pc, const uint8_t *state, size_t size);
 /* Zeros in all RAM, and no code known in it. */
+/* All flags of pages but those that say what memory_shadow() has done. */
+void machine_clear_flags(struct pc *pc);
 void machine_clear_ram(struct pc *pc, const struct engine_ops *engine);
 
 /* Executes up to `count` instructions, and the timers that come due. Stops earlier when the machine

@@ -49,6 +49,7 @@ static int setup(void **state)
         .hpet_id = 0x8086a201,
         .pm_base = 0x600,
         .sci = 9,
+        .pci_window = 0x80000000,
     };
     *state = f;
     return 0;
@@ -131,13 +132,14 @@ static void pointers_and_checksums(void **state)
     xsdt = number(f, rsdp + 24, 8);
     expect_table(f, rsdt, "RSDT");
     expect_table(f, xsdt, "XSDT");
-    assert_int_equal(number(f, rsdt + 4, 4), 36 + 3 * 4);
-    assert_int_equal(number(f, xsdt + 4, 4), 36 + 3 * 8);
-    for (unsigned i = 0; i < 3; i++)
+    assert_int_equal(number(f, rsdt + 4, 4), 36 + 4 * 4);
+    assert_int_equal(number(f, xsdt + 4, 4), 36 + 4 * 8);
+    for (unsigned i = 0; i < 4; i++)
         assert_int_equal(number(f, rsdt + 36 + 4 * i, 4), number(f, xsdt + 36 + 8 * i, 8));
     expect_table(f, find(f, "FACP"), "FACP");
     expect_table(f, find(f, "APIC"), "APIC");
     expect_table(f, find(f, "HPET"), "HPET");
+    expect_table(f, find(f, "SSDT"), "SSDT");
 }
 
 static void fadt(void **state)
@@ -263,10 +265,12 @@ static void iasl_understands(void **state)
     dump(f, dir, "facp", find(f, "FACP"));
     dump(f, dir, "apic", find(f, "APIC"));
     dump(f, dir, "hpet", find(f, "HPET"));
+    dump(f, dir, "ssdt", find(f, "SSDT"));
     dump(f, dir, "dsdt", number(f, find(f, "FACP") + 40, 4));
     snprintf(command, sizeof command,
-             "cd %s && iasl -d facp.dat apic.dat hpet.dat dsdt.dat >log 2>&1 && "
+             "cd %s && iasl -d facp.dat apic.dat hpet.dat ssdt.dat dsdt.dat >log 2>&1 && "
              "! grep -Eiq 'error|warning|invalid|unknown' log facp.dsl apic.dsl hpet.dsl && "
+             "grep -q 'Name (PCIM, 0x80000000)' ssdt.dsl && "
              "iasl -we dsdt.dsl >>log 2>&1",
              dir);
     status = system(command);
