@@ -12,7 +12,7 @@ CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wshadow
 ALL_CFLAGS := -std=gnu17 $(WARN) -Isrc -I$(BUILD)/gen -pthread -fno-strict-aliasing \
 	-DDOBLE_VERSION='"$(VERSION)"' -DDOBLE_PREFIX='"$(PREFIX)"' -MMD -MP $(CFLAGS) $(SANITIZE)
-LDLIBS := -lZydis -ljansson -lslirp -pthread
+LDLIBS := -lZydis -ljansson -lslirp -luring -lz -lzstd -pthread
 LDFLAGS += $(SANITIZE)
 
 SRCS := $(shell find src -name '*.c' | LC_ALL=C sort)

@@ -137,3 +137,7 @@ TRACE_EVENT(virtio_net_control, (unsigned class, unsigned command), "class=%u co
 TRACE_EVENT(net_guest_error, (const char *message), "%s", message)
 TRACE_EVENT(net_tap_gone, (const char *error), "error=%s", error)
 TRACE_EVENT(net_tap_lost, (const char *error), "error=%s", error)
+
+/* block */
+TRACE_EVENT(qcow2_corrupt, (const char *path, const char *what, uint64_t value), "%s: %s %#llx",
+            path, what, (unsigned long long)value)

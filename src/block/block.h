@@ -43,6 +43,7 @@ struct block_request {
     /* Private to src/block: */
     struct block *block;
     struct block_request *next;
+    struct image *image; /* in whose file it is at work */
     int result;
 };
 

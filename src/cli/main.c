@@ -1,6 +1,7 @@
 /* main.c - the program `doble`: reads the command line, does the command, prints errors, and is the
  * only place that exits. */
 #include "base/trace.h"
+#include "cli/image.h"
 #include "cli/options.h"
 #include "cli/run.h"
 #include "cpu/cpuid.h"
@@ -56,6 +57,17 @@ static int fail(const struct err *err, int status)
     return status;
 }
 
+/* `doble image` has a command line of its own. */
+static int do_image(int argc, char **argv)
+{
+    struct err err = {0};
+    int status = image_command(argc, argv, &err);
+
+    if (err.code)
+        return fail(&err, status);
+    return flush_output(&err) < 0 ? fail(&err, STATUS_HOST_ERROR) : status;
+}
+
 int main(int argc, char **argv)
 {
     struct options options;
@@ -64,6 +76,8 @@ int main(int argc, char **argv)
 
     occupy_standard_descriptors();
     signal(SIGPIPE, SIG_IGN);
+    if (argc > 1 && strcmp(argv[1], "image") == 0)
+        exit(do_image(argc, argv));
     if (options_parse(&options, argc, argv, &err) < 0 ||
         (options.command == COMMAND_RUN && run_check_names(&options, &err) < 0))
         exit(fail(&err, STATUS_USAGE));

@@ -530,6 +530,7 @@ void options_print_help(FILE *out)
           "\n"
           "Usage: doble run [OPTIONS]    start a machine in this terminal\n"
           "       doble run --help       its options\n"
+          "       doble image --help     make, check and copy disk images\n"
           "       doble --version        which version this is\n"
           "\n"
           "A lone 'doble run' starts the built-in guest. On a terminal, Ctrl-] q leaves.\n",
