@@ -156,6 +156,20 @@ static int take_serial(struct options *o, const char *value, struct err *err)
     return 0;
 }
 
+static int take_net(struct options *o, const char *value, struct err *err)
+{
+    struct net_config config;
+    int rc = net_config_parse(&config, value, err);
+
+    if (rc < 0 || config.kind == NET_NONE)
+        return rc;
+    if (o->net_count == PC_MAX_NETS)
+        return err_set(err, -EINVAL, "--net: a machine has up to %u network cards", PC_MAX_NETS);
+    config.mac[5] = (uint8_t)(config.mac[5] + (config.mac_given ? 0 : o->net_count));
+    o->nets[o->net_count++] = config;
+    return 0;
+}
+
 static int take_time(struct options *o, const char *value, struct err *err)
 {
     if (strcmp(value, "host") == 0)
@@ -361,6 +375,8 @@ static const struct option table[] = {
     {0, "cpu", "MODEL", "processor: MODEL[,+feature][,-feature]; 'help' lists them", take_cpu},
     {0, "serial", "WHERE", "first serial port: stdio (default), none, file:PATH, unix:PATH",
      take_serial},
+    {'n', "net", "NETWORK", "none (default), user[,hostfwd=tcp:ADDR:PORT-:PORT] or tap,ifname=NAME",
+     take_net},
     {0, "time", "MODE", "host (default), or virtual: one ns an instruction, repeatable", take_time},
     {0, "debug-exit", "PORT", "a guest's write of v to PORT ends with status (v << 1) | 1",
      take_debug_exit},

@@ -8,6 +8,8 @@
 #include "base/timeline.h"
 #include "bus/clock.h"
 #include "firmware/kernel_image.h"
+#include "machine/pc.h"
+#include "net/net_config.h"
 
 #include <stdio.h>
 
@@ -32,9 +34,11 @@ struct options {
     bool memory_given;
     const char *engine;
     uint64_t code_cache; /* bytes; 0: the engine's default */
-    const char *cpu; /* NULL: the default model */
+    const char *cpu;     /* NULL: the default model */
     enum serial_kind serial;
     const char *serial_path; /* SERIAL_FILE, SERIAL_UNIX */
+    struct net_config nets[PC_MAX_NETS];
+    unsigned net_count; /* those of NET_NONE are not counted */
     enum clock_mode time;
     int debug_exit; /* port, or -1 */
     bool stats, verbose;

@@ -38,6 +38,7 @@ struct session {
     struct vm vm;
     struct monitor *monitor; /* NULL: no sockets */
     struct gdb_server *gdb;  /* NULL: none */
+    struct net *nets[PC_MAX_NETS];
 };
 
 /* --- setting up --- */
@@ -109,6 +110,25 @@ static int open_terminal(struct session *s, struct err *err)
     return terminal_init(&s->terminal, err);
 }
 
+static int open_nets(struct session *s, struct err *err)
+{
+    const struct options *o = s->options;
+    int rc = 0;
+
+    for (unsigned i = 0; rc == 0 && i < o->net_count; i++)
+        rc = net_open(&s->nets[i], &o->nets[i], err);
+    return rc;
+}
+
+/* Before the loop of the machine goes. */
+static void close_nets(struct session *s)
+{
+    for (unsigned i = 0; i < PC_MAX_NETS; i++) {
+        net_close(s->nets[i]);
+        s->nets[i] = NULL;
+    }
+}
+
 static int open_saved(struct session *s, struct err *err)
 {
     const char *path = s->options->restore;
@@ -139,7 +159,11 @@ static struct vm_config make_config(struct session *s)
     const struct options *o = s->options;
     struct vm_config c = {
         .name = o->name,
-        .pc = {.memory = o->memory, .cpu = o->cpu, .time = o->time, .debug_exit = o->debug_exit},
+        .pc = {.memory = o->memory,
+               .cpu = o->cpu,
+               .time = o->time,
+               .debug_exit = o->debug_exit,
+               .net_count = o->net_count},
         .engine = engine_find(o->engine),
         .engine_config = {.code_cache = o->code_cache},
         .kernel = o->kernel,
@@ -156,6 +180,7 @@ static struct vm_config make_config(struct session *s)
         .terminal = &s->terminal,
     };
 
+    memcpy(c.pc.nets, s->nets, sizeof c.pc.nets);
     if (o->restore) {
         c.pc.memory = s->saved.memory;
         c.pc.time = s->saved.time;
@@ -199,11 +224,14 @@ static int set_up(struct session *s, struct err *err)
         rc = builtin_find(&s->builtin, err);
     if (rc == 0)
         rc = open_terminal(s, err);
+    if (rc == 0)
+        rc = open_nets(s, err);
     return rc == 0 ? make_machine(s, err) : rc;
 }
 
 static void tear_down(struct session *s)
 {
+    close_nets(s);
     console_free(&s->console);
     builtin_free(&s->builtin);
     if (s->restore_fd >= 0)
@@ -331,6 +359,7 @@ int run_machine(const struct options *options, struct err *err)
             monitor_free(s->monitor);
         if (rc == 0)
             rc = run(s);
+        close_nets(s);
         vm_free(&s->vm);
     }
     rc = close_timeline(s, rc);

@@ -280,6 +280,23 @@ static int add_pci(struct pc *pc, struct err *err)
     return piix3_init(&pc->south_bridge, &pc->pci, (struct irq){routed_irq, pc, 0}, pm, err);
 }
 
+static int add_virtio(struct pc *pc, struct err *err)
+{
+    int rc;
+
+    virtio_rng_init(&pc->rng, &pc->mem, &pc->clock);
+    virtio_pci_init(&pc->rng_pci, &pc->rng.virtio);
+    rc = pci_add(&pc->pci, &pc->rng_pci.pci, PCI_ANY_SLOT, err);
+    for (unsigned i = 0; rc == 0 && i < pc->config.net_count; i++) {
+        struct pc_nic *nic = &pc->nics[i];
+
+        virtio_net_init(&nic->net, &pc->mem, &pc->bus, &pc->clock, pc->config.nets[i]);
+        virtio_pci_init(&nic->pci, &nic->net.virtio);
+        rc = pci_add(&pc->pci, &nic->pci.pci, PCI_ANY_SLOT, err);
+    }
+    return rc;
+}
+
 /* What fw_cfg tells firmware and kernels about the machine, and where RAM is. */
 static int add_fw_cfg(struct pc *pc, struct err *err)
 {
@@ -302,6 +319,9 @@ static int add_fw_cfg(struct pc *pc, struct err *err)
 }
 
 /* --- state --- */
+
+/* Instances of virtio devices in a saved machine. */
+enum { VIRTIO_RNG = 0, VIRTIO_NETS = 2 };
 
 static void board_before_save(void *object)
 {
@@ -355,6 +375,12 @@ static int list_states(struct pc *pc, struct err *err)
     state_add(list, &i440fx_state_desc, 0, &pc->host_bridge);
     state_add(list, &debug_ports_state_desc, 0, &pc->debug_ports);
     state_add(list, &fw_cfg_state_desc, 0, &pc->fw_cfg);
+    virtio_pci_add_state(&pc->rng_pci, list, VIRTIO_RNG);
+    state_add(list, &virtio_rng_state_desc, 0, &pc->rng);
+    for (unsigned i = 0; i < pc->config.net_count; i++) {
+        virtio_pci_add_state(&pc->nics[i].pci, list, VIRTIO_NETS + i);
+        state_add(list, &virtio_net_state_desc, i, &pc->nics[i].net);
+    }
     state_add(list, &board_state_desc, 0, pc);
     return 0;
 }
@@ -381,6 +407,8 @@ int pc_init(struct pc *pc, const struct pc_config *config, struct err *err)
     add_peripherals(pc);
     add_power_and_debug(pc);
     rc = add_pci(pc, err);
+    if (rc == 0)
+        rc = add_virtio(pc, err);
     if (rc == 0)
         rc = add_fw_cfg(pc, err);
     if (rc == 0)

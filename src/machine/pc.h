@@ -31,6 +31,9 @@
 #include "dev/reset_control.h"
 #include "firmware/kernel_image.h"
 #include "mem/memory.h"
+#include "virtio/pci_transport.h"
+#include "virtio/virtio_net.h"
+#include "virtio/virtio_rng.h"
 
 /* Addresses that the board chooses; the ACPI tables repeat them. */
 #define PC_COM1 0x3f8
@@ -49,12 +52,22 @@ struct pc_outside {
     void *opaque;
 };
 
+#define PC_MAX_NETS 4
+
 struct pc_config {
     uint64_t memory; /* bytes */
     const char *cpu; /* model and features, as cpu_model_new() reads them; NULL: the default */
     enum clock_mode time;
-    int debug_exit; /* port, or DEBUG_PORTS_NO_EXIT */
+    int debug_exit;                /* port, or DEBUG_PORTS_NO_EXIT */
+    struct net *nets[PC_MAX_NETS]; /* what the network cards are connected to; the caller's */
+    unsigned net_count;
     struct pc_outside outside;
+};
+
+/* A network card and the function that it is behind. */
+struct pc_nic {
+    struct virtio_net net;
+    struct virtio_pci pci;
 };
 
 struct pc {
@@ -82,6 +95,9 @@ struct pc {
     struct piix3 south_bridge;
     struct debug_ports debug_ports;
     struct fw_cfg fw_cfg;
+    struct virtio_rng rng;
+    struct virtio_pci rng_pci;
+    struct pc_nic nics[PC_MAX_NETS];
 
     uint16_t isa_lines, pci_lines; /* ISA interrupts as devices drive them, and as PIRQs do */
     bool a20;                      /* address line 20 is not masked */

@@ -72,8 +72,10 @@ static int take_mac(struct net_config *config, const char *value, struct err *er
     if (strspn(value, "0123456789abcdefABCDEF:") == strlen(value) &&
         sscanf(value, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &m[0], &m[1], &m[2], &m[3], &m[4],
                &m[5], &length) == 6 &&
-        length == 17 && !value[length] && !(m[0] & 1))
+        length == 17 && !value[length] && !(m[0] & 1)) {
+        config->mac_given = true;
         return 0;
+    }
     return bad(err, value, "the address of one network card, such as 52:54:00:12:34:56");
 }
 

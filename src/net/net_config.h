@@ -28,13 +28,14 @@ struct net_forward {
 struct net_config {
     enum net_kind kind;
     uint8_t mac[6];
+    bool mac_given;  /* it was in the text */
     bool restricted; /* the guest reaches the gateway and what is forwarded, and nothing else */
     unsigned forward_count;
     struct net_forward forwards[NET_MAX_FORWARDS];
     char ifname[IFNAMSIZ];
 };
 
-/* The first machine's address, locally administered; each further card counts on from there. */
+/* The first card's address, locally administered; further cards count on from there. */
 #define NET_DEFAULT_MAC                                                                            \
     {                                                                                              \
         0x52, 0x54, 0x00, 0x12, 0x34, 0x56                                                         \

@@ -93,7 +93,7 @@ static bool add_segment(struct virtq_chain *chain, const struct descriptor *desc
     if (desc->len > UINT32_MAX - *total)
         return broken(chain->queue, "a chain of 4 GiB or more");
     host = memory_ram(memory_of(chain->queue), desc->addr, desc->len);
-    if (!host)
+    if (!host || (write && !memory_writable(memory_of(chain->queue), desc->addr, desc->len)))
         return broken(chain->queue, "a buffer outside of RAM");
     chain->iov[at] = (struct iovec){host, desc->len};
     chain->gpa[at] = desc->addr;
@@ -413,7 +413,8 @@ static bool find_rings(struct virtq *queue)
         ring(queue, queue->desc, queue->size * (uint32_t)sizeof(struct descriptor), 16);
     queue->avail_host = ring(queue, queue->avail, avail_bytes(queue->size), 2);
     queue->used_host = ring(queue, queue->used, used_bytes(queue->size), 4);
-    return queue->desc_host && queue->avail_host && queue->used_host;
+    return queue->desc_host && queue->avail_host && queue->used_host &&
+           memory_writable(memory_of(queue), queue->used, used_bytes(queue->size));
 }
 
 bool virtq_enable(struct virtq *queue)

@@ -531,7 +531,8 @@ static void run_host_timers(struct vm *vm)
 static const struct timespec *timeout(struct vm *vm, struct timespec *ts)
 {
     int limit = loop_before_wait(&vm->loop);
-    uint64_t deadline = CLOCK_NEVER, now = 0, wait = limit < 0 ? CLOCK_NEVER : (unsigned)limit * NS_PER_MS;
+    uint64_t deadline = CLOCK_NEVER, now = 0,
+             wait = limit < 0 ? CLOCK_NEVER : (unsigned)limit * NS_PER_MS;
 
     bus_lock(&vm->pc.bus);
     if (vm->pc.clock.mode == CLOCK_HOST && !vm->pc.clock.stopped) {
@@ -711,7 +712,7 @@ enum vm_end vm_run(struct vm *vm)
 
 /* --- making and freeing --- */
 
-static void connect(struct vm *vm)
+static void connect_parts(struct vm *vm)
 {
     struct console *console = vm->config.console;
 
@@ -746,6 +747,15 @@ static int start_engine(struct vm *vm, struct err *err)
     return vm->config.engine->init(vm->pc.cpu, err);
 }
 
+static int start_nets(struct vm *vm, struct err *err)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; rc == 0 && i < vm->config.pc.net_count; i++)
+        rc = net_start(vm->config.pc.nets[i], &vm->loop, err);
+    return rc;
+}
+
 int vm_init(struct vm *vm, const struct vm_config *config, struct err *err)
 {
     int rc;
@@ -763,10 +773,12 @@ int vm_init(struct vm *vm, const struct vm_config *config, struct err *err)
     rc = pc_init(&vm->pc, &vm->config.pc, err);
     if (rc < 0)
         return rc;
-    connect(vm);
+    connect_parts(vm);
     rc = open_wake_fd(vm, err);
     if (rc == 0)
         rc = loop_init(&vm->loop, err);
+    if (rc == 0)
+        rc = start_nets(vm, err);
     if (rc == 0)
         rc = start_engine(vm, err);
     if (rc == 0 && !config->restored)
