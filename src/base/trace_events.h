@@ -141,3 +141,6 @@ TRACE_EVENT(net_tap_lost, (const char *error), "error=%s", error)
 /* block */
 TRACE_EVENT(qcow2_corrupt, (const char *path, const char *what, uint64_t value), "%s: %s %#llx",
             path, what, (unsigned long long)value)
+TRACE_EVENT(virtio_blk_done, (unsigned op, uint64_t offset, uint64_t length, int result),
+            "op=%u offset=%#llx length=%llu result=%d", op, (unsigned long long)offset,
+            (unsigned long long)length, result)
