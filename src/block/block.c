@@ -65,8 +65,11 @@ int block_open(struct block **out, const struct block_config *config, struct err
     return 0;
 }
 
-static void detach(struct block *b)
+void block_detach(struct block *b)
 {
+    if (!b->attached)
+        return;
+    b->attached = false;
     b->owner.lock(b->owner.opaque);
     block_drain(b);
     b->stop = true;
@@ -82,8 +85,7 @@ void block_close(struct block *b)
 {
     if (!b)
         return;
-    if (b->attached)
-        detach(b);
+    block_detach(b);
     (void)!image_flush(b->image); /* the guest has asked for what it needs */
     image_close(b->image);
     free(b);

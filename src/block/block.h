@@ -75,11 +75,15 @@ struct block_owner {
 /* Opens and locks an image with its backing chain. The sentence of an error names file and field.
  */
 int block_open(struct block **block, const struct block_config *config, struct err *err) MUST_USE;
-/* Drains, flushes, closes. NULL is allowed. Not with the owner's lock held. */
+/* Detaches, flushes, closes. NULL is allowed. Not with the owner's lock held. */
 void block_close(struct block *block);
 
 /* Says who its device is; before the first request. */
 int block_attach(struct block *block, const struct block_owner *owner, struct err *err) MUST_USE;
+
+/* The device goes away: drains, and ends the threads. Nothing happens if there was none. Not with
+ * the owner's lock held. */
+void block_detach(struct block *block);
 
 const struct block_info *block_info(const struct block *block);
 const char *block_path(const struct block *block);

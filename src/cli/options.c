@@ -91,6 +91,11 @@ static int take_protocol(struct options *o, const char *value, struct err *err)
     return bad_value(err, "protocol", value, "auto, linux, multiboot2, multiboot1 or pvh");
 }
 
+static int take_disk(struct options *o, const char *value, struct err *err)
+{
+    return disk_options_add(&o->disks, value, err);
+}
+
 static int take_memory(struct options *o, const char *value, struct err *err)
 {
     if (!options_parse_size(value, &o->memory))
@@ -368,6 +373,8 @@ static const struct option table[] = {
     {'a', "append", "STRING", "command line of the kernel", take_append},
     {0, "protocol", "NAME", "start the kernel by: auto, linux, multiboot2, multiboot1, pvh",
      take_protocol},
+    {'d', "disk", "FILE",
+     "a disk: FILE[,format=...][,if=...][,readonly][,serial=...]; see doble(1)", take_disk},
     {'m', "memory", "SIZE", "guest memory with K, M, G or T (default 512M)", take_memory},
     {'e', "engine", "ENGINE", "auto (default), interpret or translate", take_engine},
     {0, "code-cache", "SIZE", "memory for translated code, 4M to 1G (default 128M)",

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/timeline.h"
+#include "cli/disk_options.h"
 #include "bus/clock.h"
 #include "firmware/kernel_image.h"
 #include "machine/pc.h"
@@ -30,6 +31,7 @@ struct options {
     enum command command;
     const char *kernel, *initrd, *append; /* NULL: not given */
     enum kernel_protocol protocol;
+    struct disk_options disks;
     uint64_t memory; /* bytes */
     bool memory_given;
     const char *engine;

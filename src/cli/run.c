@@ -35,6 +35,7 @@ struct session {
     int restore_fd;
     FILE *trace_file;
     struct timeline *timeline; /* NULL: none */
+    struct disk_config disks[DISKS_MAX];
     struct vm vm;
     struct monitor *monitor; /* NULL: no sockets */
     struct gdb_server *gdb;  /* NULL: none */
@@ -181,6 +182,8 @@ static struct vm_config make_config(struct session *s)
     };
 
     memcpy(c.pc.nets, s->nets, sizeof c.pc.nets);
+    c.pc.disks = s->disks;
+    c.pc.disk_count = o->disks.count;
     if (o->restore) {
         c.pc.memory = s->saved.memory;
         c.pc.time = s->saved.time;
@@ -223,6 +226,8 @@ static int set_up(struct session *s, struct err *err)
     else if (rc == 0 && !o->kernel)
         rc = builtin_find(&s->builtin, err);
     if (rc == 0)
+        rc = disk_options_open(&o->disks, s->disks, err);
+    if (rc == 0)
         rc = open_terminal(s, err);
     if (rc == 0)
         rc = open_nets(s, err);
@@ -232,6 +237,7 @@ static int set_up(struct session *s, struct err *err)
 static void tear_down(struct session *s)
 {
     close_nets(s);
+    disk_options_close(&s->options->disks, s->disks);
     console_free(&s->console);
     builtin_free(&s->builtin);
     if (s->restore_fd >= 0)

@@ -297,6 +297,34 @@ static int add_virtio(struct pc *pc, struct err *err)
     return rc;
 }
 
+static void lock_devices(void *opaque)
+{
+    bus_lock(opaque);
+}
+
+static void unlock_devices(void *opaque)
+{
+    bus_unlock(opaque);
+}
+
+/* With virtual time, requests end at once, so that a run can be repeated. */
+static int add_disks(struct pc *pc, struct err *err)
+{
+    const struct block_owner owner = {
+        .lock = lock_devices,
+        .unlock = unlock_devices,
+        .opaque = &pc->bus,
+        .synchronous = pc->clock.mode == CLOCK_VIRTUAL,
+    };
+    int rc = 0;
+
+    for (unsigned i = 0; rc == 0 && i < pc->config.disk_count; i++)
+        rc = block_attach(pc->config.disks[i].block, &owner, err);
+    if (rc == 0)
+        rc = disks_init(&pc->disks, pc->config.disks, pc->config.disk_count, &pc->pci, err);
+    return rc;
+}
+
 /* What fw_cfg tells firmware and kernels about the machine, and where RAM is. */
 static int add_fw_cfg(struct pc *pc, struct err *err)
 {
@@ -321,7 +349,7 @@ static int add_fw_cfg(struct pc *pc, struct err *err)
 /* --- state --- */
 
 /* Instances of virtio devices in a saved machine. */
-enum { VIRTIO_RNG = 0, VIRTIO_NETS = 2 };
+enum { VIRTIO_RNG = 0, VIRTIO_NETS = 2, VIRTIO_DISKS = VIRTIO_NETS + PC_MAX_NETS };
 
 static void board_before_save(void *object)
 {
@@ -381,6 +409,7 @@ static int list_states(struct pc *pc, struct err *err)
         virtio_pci_add_state(&pc->nics[i].pci, list, VIRTIO_NETS + i);
         state_add(list, &virtio_net_state_desc, i, &pc->nics[i].net);
     }
+    disks_add_states(&pc->disks, list, VIRTIO_DISKS);
     state_add(list, &board_state_desc, 0, pc);
     return 0;
 }
@@ -410,6 +439,8 @@ int pc_init(struct pc *pc, const struct pc_config *config, struct err *err)
     if (rc == 0)
         rc = add_virtio(pc, err);
     if (rc == 0)
+        rc = add_disks(pc, err);
+    if (rc == 0)
         rc = add_fw_cfg(pc, err);
     if (rc == 0)
         rc = list_states(pc, err);
@@ -426,6 +457,9 @@ out:
 
 void pc_free(struct pc *pc)
 {
+    for (unsigned i = 0; i < pc->config.disk_count; i++)
+        block_detach(pc->config.disks[i].block);
+    disks_free(&pc->disks);
     state_list_free(pc->states);
     fw_cfg_free(&pc->fw_cfg);
     cpu_free(pc->cpu);
@@ -434,8 +468,16 @@ void pc_free(struct pc *pc)
     bus_free(&pc->bus);
 }
 
+void pc_drain(struct pc *pc)
+{
+    bus_lock(&pc->bus);
+    disks_drain(&pc->disks);
+    bus_unlock(&pc->bus);
+}
+
 void pc_reset(struct pc *pc)
 {
+    pc_drain(pc);
     bus_lock(&pc->bus);
     cpu_reset(pc->cpu, false);
     lapic_reset(&pc->lapic);

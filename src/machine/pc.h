@@ -30,6 +30,7 @@
 #include "dev/piix3.h"
 #include "dev/reset_control.h"
 #include "firmware/kernel_image.h"
+#include "machine/disks.h"
 #include "mem/memory.h"
 #include "virtio/pci_transport.h"
 #include "virtio/virtio_net.h"
@@ -61,6 +62,8 @@ struct pc_config {
     int debug_exit;                /* port, or DEBUG_PORTS_NO_EXIT */
     struct net *nets[PC_MAX_NETS]; /* what the network cards are connected to; the caller's */
     unsigned net_count;
+    const struct disk_config *disks; /* in their order on the bus; not copied */
+    unsigned disk_count;
     struct pc_outside outside;
 };
 
@@ -93,6 +96,7 @@ struct pc {
     struct pci_bus pci;
     struct i440fx host_bridge;
     struct piix3 south_bridge;
+    struct disks disks; /* of virtio */
     struct debug_ports debug_ports;
     struct fw_cfg fw_cfg;
     struct virtio_rng rng;
@@ -126,6 +130,9 @@ struct pc_kernel {
 /* Loads a kernel into a machine that was just made or reset, and does what firmware would have done
  * before it. */
 int pc_boot_kernel(struct pc *pc, const struct pc_kernel *kernel, struct err *err) MUST_USE;
+
+/* Waits until no device has anything in flight. The vCPU is parked. */
+void pc_drain(struct pc *pc);
 
 /* While the machine runs: */
 

@@ -352,6 +352,7 @@ void vm_pause(struct vm *vm)
     pthread_mutex_lock(&vm->lock);
     wait_parked(vm);
     pthread_mutex_unlock(&vm->lock);
+    pc_drain(&vm->pc); /* from here on nothing changes the machine behind our back */
     bus_lock(&vm->pc.bus);
     clock_stop(&vm->pc.clock);
     bus_unlock(&vm->pc.bus);

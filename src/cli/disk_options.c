@@ -1,0 +1,107 @@
+/* disk_options.c - see disk_options.h. */
+#include "cli/disk_options.h"
+
+#include "block/image.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool set_interface(struct disk_option *disk, const char *value)
+{
+    disk->interface = strcmp(value, "ide") == 0 ? DISK_IDE : DISK_VIRTIO;
+    return disk->interface == DISK_IDE || strcmp(value, "virtio") == 0;
+}
+
+static bool set_serial(struct disk_option *disk, const char *value)
+{
+    for (const char *c = value; *c; c++)
+        if (*c <= ' ' || *c > '~')
+            return false;
+    return *value &&
+           (size_t)snprintf(disk->serial, sizeof disk->serial, "%s", value) < sizeof disk->serial;
+}
+
+static bool set_queues(struct disk_option *disk, const char *value)
+{
+    char *end;
+    unsigned long n = strtoul(value, &end, 10);
+
+    disk->queues = (unsigned)n;
+    return *value >= '1' && *value <= '9' && !*end && n <= VIRTIO_BLK_MAX_QUEUES;
+}
+
+static int take_setting(struct disk_option *disk, const char *word, struct err *err)
+{
+    bool ok;
+
+    if (strncmp(word, "format=", 7) == 0)
+        ok = image_format_parse(word + 7, &disk->format);
+    else if (strncmp(word, "if=", 3) == 0)
+        ok = set_interface(disk, word + 3);
+    else if (strncmp(word, "serial=", 7) == 0)
+        ok = set_serial(disk, word + 7);
+    else if (strncmp(word, "queues=", 7) == 0)
+        ok = set_queues(disk, word + 7);
+    else
+        ok = disk->read_only = strcmp(word, "readonly") == 0;
+    if (ok)
+        return 0;
+    return err_set(err, -EINVAL,
+                   "--disk: '%s' is not format=raw|qcow2, if=virtio|ide, readonly, serial=TEXT (at "
+                   "most %d letters) or queues=N (1 to %d), which may follow the file's name after "
+                   "commas",
+                   word, VIRTIO_BLK_ID_LENGTH, VIRTIO_BLK_MAX_QUEUES);
+}
+
+int disk_options_add(struct disk_options *options, const char *value, struct err *err)
+{
+    struct disk_option *disk = &options->disks[options->count];
+    size_t length = strcspn(value, ",");
+    char word[64];
+
+    if (options->count == DISKS_MAX)
+        return err_set(err, -EINVAL, "--disk: a machine has at most %d disks", DISKS_MAX);
+    if (length == 0 || length >= sizeof disk->path)
+        return err_set(err, -EINVAL, "--disk: '%s' does not begin with a file's name", value);
+    *disk = (struct disk_option){.queues = 1};
+    memcpy(disk->path, value, length);
+    for (value += length; *value; value += length) {
+        length = strcspn(++value, ",");
+        snprintf(word, sizeof word, "%.*s", (int)length, value);
+        if (take_setting(disk, word, err) < 0)
+            return -EINVAL;
+    }
+    options->count++;
+    return 0;
+}
+
+int disk_options_open(const struct disk_options *options, struct disk_config *config,
+                      struct err *err)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; i < options->count; i++)
+        config[i].block = NULL;
+    for (unsigned i = 0; rc == 0 && i < options->count; i++) {
+        const struct disk_option *disk = &options->disks[i];
+        const struct block_config block = {disk->path, disk->format, disk->read_only};
+
+        config[i] = (struct disk_config){.interface = disk->interface,
+                                         .serial = disk->serial[0] ? disk->serial : NULL,
+                                         .queues = disk->queues};
+        rc = block_open(&config[i].block, &block, err);
+    }
+    if (rc < 0)
+        disk_options_close(options, config);
+    return rc;
+}
+
+void disk_options_close(const struct disk_options *options, struct disk_config *config)
+{
+    for (unsigned i = 0; i < options->count; i++) {
+        block_close(config[i].block);
+        config[i].block = NULL;
+    }
+}
