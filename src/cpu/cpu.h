@@ -275,6 +275,7 @@ struct cpu_native {
 struct cpu_model;     /* cpuid.h */
 struct engine_config; /* engine/engine.h */
 struct tlb;       /* tlb.h */
+struct decode_cache; /* decode_cache.h */
 struct cpu_debug; /* debug.h */
 
 struct cpu {
@@ -345,6 +346,7 @@ struct cpu {
     const struct cpu_model *model;
     struct tlb *tlb;
     struct cpu_debug *debug; /* debug.h; NULL: no debugger */
+    struct decode_cache *decode_cache; /* NULL: none */
     void *engine;            /* the engine's own data for this vCPU */
     const struct engine_config *engine_config; /* for the engine's init(); NULL: defaults */
     /* an instruction that only ends when an interrupt is pending waits here (HLT) */

@@ -3,6 +3,7 @@
 #include "cpu/decode.h"
 
 #include "cpu/cpuid.h"
+#include "cpu/decode_cache.h"
 
 #include <string.h>
 
@@ -545,8 +546,8 @@ static ZyanStatus correct_pause(const ZydisDecoder *decoder, const uint8_t *code
     return status;
 }
 
-enum decode_result insn_decode(const struct cpu *cpu, const uint8_t *code, unsigned avail,
-                               struct decoded *d)
+static enum decode_result decode(const struct cpu *cpu, const uint8_t *code, unsigned avail,
+                                 struct decoded *d)
 {
     ZydisDecoder decoder;
     ZyanStatus status;
@@ -569,4 +570,22 @@ enum decode_result insn_decode(const struct cpu *cpu, const uint8_t *code, unsig
     }
     describe(cpu, d);
     return DECODE_OK;
+}
+
+enum decode_result insn_decode(const struct cpu *cpu, const uint8_t *code, unsigned avail,
+                               struct decoded *d)
+{
+    struct decode_cache *cache = cpu->decode_cache;
+    enum decode_result result;
+    struct insn_form form;
+
+    if (!cache)
+        return decode(cpu, code, avail, d);
+    form = decode_form(cpu, code, avail);
+    if (decode_cache_get(cache, &form, code, avail, d))
+        return DECODE_OK;
+    result = decode(cpu, code, avail, d);
+    if (result == DECODE_OK && d->row->class != CLASS_ILLEGAL)
+        decode_cache_put(cache, &form, d);
+    return result;
 }

@@ -2,7 +2,8 @@
  *
  * What engines need beyond struct insn (which registers, flags and memory an instruction touches,
  * and Zydis' own description, to encode it again) is in struct decoded, which lives only while a
- * block is made. Pure functions of bytes and CPU mode; any thread. */
+ * block is made. A function of bytes and CPU mode, but for the CPU's cache of results: one thread at
+ * a time for a CPU. */
 #ifndef DOBLE_CPU_DECODE_H
 #define DOBLE_CPU_DECODE_H
 

@@ -10,6 +10,7 @@
  * and addresses may have any value: their use is checked every time. */
 #include "base/state.h"
 #include "cpu/cpuid.h"
+#include "cpu/decode_cache.h"
 #include "cpu/cr.h"
 #include "cpu/msr.h"
 #include "cpu/tlb.h"
@@ -42,13 +43,16 @@ struct cpu *cpu_new(struct memory *mem, struct bus *bus, struct clock *clock,
     size_t size = (sizeof(struct cpu) + 63) & ~(size_t)63;
     struct cpu *cpu = aligned_alloc(64, size);
     struct tlb *tlb = calloc(1, sizeof(*tlb));
+    struct decode_cache *decode_cache = decode_cache_new();
 
-    if (!cpu || !tlb) {
+    if (!cpu || !tlb || !decode_cache) {
         free(cpu);
         free(tlb);
+        decode_cache_free(decode_cache);
         return NULL;
     }
     memset(cpu, 0, size);
+    cpu->decode_cache = decode_cache;
     cpu->mem = mem;
     cpu->bus = bus;
     cpu->clock = clock;
@@ -66,6 +70,7 @@ void cpu_free(struct cpu *cpu)
     if (!cpu)
         return;
     free(cpu->tlb);
+    decode_cache_free(cpu->decode_cache);
     free(cpu);
 }
 
