@@ -192,6 +192,12 @@ static int open_image(struct image **out, struct image *overlay, const struct im
     return rc;
 }
 
+int image_open_for(struct image **image, struct image *overlay, const struct image_config *config,
+                   struct err *err)
+{
+    return open_image(image, overlay, config, err);
+}
+
 int image_open(struct image **image, const struct image_config *config, struct err *err)
 {
     return open_image(image, NULL, config, err);

@@ -97,6 +97,10 @@ struct image_config {
 };
 
 int image_open(struct image **image, const struct image_config *config, struct err *err) MUST_USE;
+/* The same for an image that is to become the backing image of `overlay`, which must not be in it.
+ */
+int image_open_for(struct image **image, struct image *overlay, const struct image_config *config,
+                   struct err *err) MUST_USE;
 /* What was not flushed may be lost. NULL is allowed. */
 void image_close(struct image *image);
 

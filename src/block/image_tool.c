@@ -161,13 +161,14 @@ static int check_settings(const struct image_create *c, struct err *err)
     return 0;
 }
 
-/* Opens what an image at `path` names as its backing file. */
-static int open_backing(struct image **backing, const char *path, const char *name,
-                        enum block_format format, struct err *err)
+/* Opens what an image at `path` names as its backing file. `overlay` is NULL if there is no image
+ * yet. */
+static int open_backing(struct image **backing, struct image *overlay, const char *path,
+                        const char *name, enum block_format format, struct err *err)
 {
     char *where = image_backing_path(path, name);
     const struct image_config config = {where, format, 0};
-    int rc = where ? image_open(backing, &config, err) : -ENOMEM;
+    int rc = where ? image_open_for(backing, overlay, &config, err) : -ENOMEM;
 
     free(where);
     return rc;
@@ -221,7 +222,8 @@ int image_create(const struct image_create *create, struct err *err)
     int rc = check_settings(create, err);
 
     if (rc == 0 && create->backing)
-        rc = open_backing(&backing, create->path, create->backing, create->backing_format, err);
+        rc = open_backing(&backing, NULL, create->path, create->backing, create->backing_format,
+                          err);
     if (rc < 0)
         return rc;
     if (!create->size_given && backing)
@@ -450,9 +452,6 @@ static int rebase_to(struct image *image, struct image *new, const char *backing
     /* From now on what has no cluster is the new backing image's, and zeros have to be said. */
     if (rc == 0 && new && !image->backing_name && !(image->backing_name = strdup(backing)))
         rc = err_set(err, -ENOMEM, "%s: not enough memory", image->file.path);
-    for (const struct image *i = new; rc == 0 && i; i = i->backing)
-        if (file_is_same(&i->file, &image->file))
-            rc = err_set(err, -ELOOP, "%s: would become its own backing file", image->file.path);
     if (rc == 0 && !unsafe)
         rc = keep_contents(image, new, bytes, err);
     if (rc == 0)
@@ -474,7 +473,7 @@ int image_rebase(const char *path, enum block_format format, const char *backing
         rc =
             err_set(err, -EINVAL, "%s: is not a qcow2 image; only those have a backing file", path);
     if (rc == 0 && backing)
-        rc = open_backing(&new, path, backing, backing_format, err);
+        rc = open_backing(&new, image, path, backing, backing_format, err);
     if (rc == 0)
         rc = rebase_to(image, new, backing, unsafe, err);
     image_close(new);

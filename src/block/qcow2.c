@@ -514,6 +514,9 @@ static void qcow2_close(struct image *image)
 {
     struct qcow2 *q = qcow2_of(image);
 
+    /* Clusters that the last flush has freed; harmless if it does not work. */
+    if (q->refs.dirty_count && !q->corrupt)
+        (void)!qcow2_cache_write(&q->refs);
     qcow2_cache_free(&q->l2);
     qcow2_cache_free(&q->refs);
     free(q->l1);
