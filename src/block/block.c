@@ -26,6 +26,7 @@ struct block {
     struct block_info info;
     struct block_owner owner;
     bool attached;
+    bool threads; /* no io_uring */
 
     struct block_request *submitted, **submitted_end;
     unsigned in_flight;  /* submitted, and done() was not called */
@@ -52,6 +53,7 @@ int block_open(struct block **out, const struct block_config *config, struct err
         return err_set(err, -ENOMEM, "%s: not enough memory", config->path);
     b->submitted_end = &b->submitted;
     b->event_fd = -1;
+    b->threads = config->threads;
     rc = image_open(&b->image, &image, err);
     if (rc < 0) {
         free(b);
@@ -307,7 +309,7 @@ int block_attach(struct block *b, const struct block_owner *owner, struct err *e
     b->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (b->event_fd < 0)
         return err_set(err, -errno, "%s: no event descriptor: %s", path, strerror(errno));
-    b->uring = uring_new(b->event_fd);
+    b->uring = b->threads ? NULL : uring_new(b->event_fd);
     workers_init(&b->workers, b->event_fd, execute);
     rc = pthread_create(&b->completer, NULL, complete, b);
     if (rc != 0) {

@@ -53,6 +53,7 @@ struct block_config {
     const char *path;
     enum block_format format; /* BLOCK_GUESS: by the file's first bytes */
     bool read_only;
+    bool threads; /* use no io_uring, also if the host has it */
 };
 
 /* What a device may tell its guest. */

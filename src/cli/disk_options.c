@@ -32,6 +32,12 @@ static bool set_queues(struct disk_option *disk, const char *value)
     return *value >= '1' && *value <= '9' && !*end && n <= VIRTIO_BLK_MAX_QUEUES;
 }
 
+static bool set_aio(struct disk_option *disk, const char *value)
+{
+    disk->threads = strcmp(value, "threads") == 0;
+    return disk->threads || strcmp(value, "io_uring") == 0;
+}
+
 static int take_setting(struct disk_option *disk, const char *word, struct err *err)
 {
     bool ok;
@@ -44,13 +50,16 @@ static int take_setting(struct disk_option *disk, const char *word, struct err *
         ok = set_serial(disk, word + 7);
     else if (strncmp(word, "queues=", 7) == 0)
         ok = set_queues(disk, word + 7);
+    else if (strncmp(word, "aio=", 4) == 0)
+        ok = set_aio(disk, word + 4);
     else
         ok = disk->read_only = strcmp(word, "readonly") == 0;
     if (ok)
         return 0;
     return err_set(err, -EINVAL,
                    "--disk: '%s' is not format=raw|qcow2, if=virtio|ide, readonly, serial=TEXT (at "
-                   "most %d letters) or queues=N (1 to %d), which may follow the file's name after "
+                   "most %d letters), queues=N (1 to %d) or aio=io_uring|threads, which may follow "
+                   "the file's name after "
                    "commas",
                    word, VIRTIO_BLK_ID_LENGTH, VIRTIO_BLK_MAX_QUEUES);
 }
@@ -86,7 +95,8 @@ int disk_options_open(const struct disk_options *options, struct disk_config *co
         config[i].block = NULL;
     for (unsigned i = 0; rc == 0 && i < options->count; i++) {
         const struct disk_option *disk = &options->disks[i];
-        const struct block_config block = {disk->path, disk->format, disk->read_only};
+        const struct block_config block = {disk->path, disk->format, disk->read_only,
+                                           disk->threads};
 
         config[i] = (struct disk_config){.interface = disk->interface,
                                          .serial = disk->serial[0] ? disk->serial : NULL,

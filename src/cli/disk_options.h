@@ -1,4 +1,5 @@
 /* disk_options.h - -d FILE[,format=raw|qcow2][,if=virtio|ide][,readonly][,serial=TEXT][,queues=N]
+ *    [,aio=io_uring|threads]
  *
  * Main thread. Strings are copies. */
 #ifndef DOBLE_CLI_DISK_OPTIONS_H
@@ -15,6 +16,7 @@ struct disk_option {
     bool read_only;
     char serial[VIRTIO_BLK_ID_LENGTH + 1];
     unsigned queues;
+    bool threads;
 };
 
 struct disk_options {
