@@ -67,10 +67,13 @@ static void put_job(struct virtio_blk_job *job)
     job->blk->unused = job;
 }
 
+/* The status is the last byte that we may write, wherever the data ended. */
 static void finish(struct virtio_blk_job *job, uint8_t status)
 {
     struct virtq *queue = job->chain.queue;
 
+    if (virtq_writable(&job->chain) > 1)
+        virtq_write_iov(&job->chain, virtq_writable(&job->chain) - 1, job->iov);
     virtq_write(&job->chain, &status, 1);
     virtq_push(&job->chain, job->written + 1);
     virtq_signal(queue);
