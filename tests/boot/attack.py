@@ -18,37 +18,12 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "lib"))
 from attacker import KINDS, assemble, make_kernel
-from doble import DOBLE
+from doble import BOOT_TIME, DOBLE, end_of
 
 POWERED_OFF, CRASHED, LIMIT, SIGINT = 0, 4, 5, 128 + signal.SIGINT
 INSTRUCTIONS = 300000
 FILLING = 7000000  # instructions that it takes guest.S to fill 4 MiB with random code
 MUST_CRASH = ("triple-fault", "nowhere")
-
-
-def processor_seconds(pid):
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def wait_for_end(process, seconds):
-    """A guest can halt for ever (INIT, NMIs off); the monitor then sleeps until a signal ends it.
-    Returns what is wrong, or nothing."""
-    before = -1
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            process.wait(1)
-            return ""
-        except subprocess.TimeoutExpired:
-            used = processor_seconds(process.pid)
-        if used == before:
-            process.send_signal(signal.SIGINT)
-        before = used
-    process.kill()
-    process.wait()
-    return f"it has not ended after {seconds} s"
 
 
 def attack(path, kind, instructions):
@@ -57,10 +32,10 @@ def attack(path, kind, instructions):
         process = subprocess.Popen(
             [DOBLE, "run", "-k", path, "-m", "32M", "--time", "virtual", "--max-instructions",
              str(instructions)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
-        wrong = wait_for_end(process, 120)
+        status = end_of(process)  # a guest can halt for ever (INIT, NMIs off)
+        wrong = f"it has not ended after {BOOT_TIME} s" if status is None else ""
         errors.seek(0)
         said = errors.read().decode(errors="replace")
-    status = process.returncode
     allowed = (CRASHED,) if kind in MUST_CRASH else (POWERED_OFF, CRASHED, LIMIT, SIGINT)
     if not wrong and status not in allowed:
         wrong = f"status {status}, not one of {allowed}"

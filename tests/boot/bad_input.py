@@ -6,13 +6,13 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from doble import DOBLE, GUEST, check, main, one_sentence, run
+from doble import BOOT_TIME, DOBLE, GUEST, check, main, one_sentence, run
 
 USAGE, HOST_ERROR = 2, 3
 
 
 def refused(status, args, word="", **kwargs):
-    got, _, errors = run(*args, timeout=20, **kwargs)
+    got, _, errors = run(*args, **kwargs)
     check(got == status, f"{args}: status {got}, not {status}: {errors}")
     check(one_sentence(errors), f"{args}: not one sentence: {errors!r}")
     check(word in errors, f"{args}: no {word!r} in {errors!r}")
@@ -55,7 +55,7 @@ def kernels():
                         without(good, 0x260, 4)]:
             with open(path, "wb") as f:
                 f.write(content)
-            got, _, errors = run("-k", path, "--max-instructions", "100000", timeout=20)
+            got, _, errors = run("-k", path, "--max-instructions", "100000")
             check(got in (HOST_ERROR, 4, 5) and one_sentence(errors.split("\n")[0] + "\n"),
                   f"kernel of {len(content)} bytes: status {got}: {errors}")
         if os.getuid() != 0:
@@ -91,7 +91,7 @@ def places():
 
 def shell(command):
     done = subprocess.run(["sh", "-c", command, "sh", DOBLE], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60)
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=BOOT_TIME)
     return done.returncode, done.stderr.decode()
 
 
@@ -107,7 +107,7 @@ def standard_output():
 def pages():
     for args in (["--help"], ["--version"], ["run", "--help"], ["run", "--cpu", "help"],
                  ["run", "--trace", "help"]):
-        done = subprocess.run([DOBLE, *args], capture_output=True, timeout=20)
+        done = subprocess.run([DOBLE, *args], capture_output=True, timeout=BOOT_TIME)
         check(done.returncode == 0 and done.stdout and not done.stderr, f"{args}: {done}")
 
 

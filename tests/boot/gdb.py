@@ -14,7 +14,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from doble import DOBLE, GUEST, Failure, check, main, one_sentence, run
+from doble import BOOT_TIME, DOBLE, GUEST, Failure, check, main, needs_engine, one_sentence, run
 from newc import newc_archive
 from rsp import Client, frame
 from tiny import ENTRY, LOAD_ADDRESS, kernel
@@ -117,8 +117,8 @@ class Machine:
     def client(self):
         return Client(self.where)
 
-    def end(self, seconds=30):
-        self.process.wait(seconds)
+    def end(self):
+        self.process.wait(BOOT_TIME)
         return self.process.returncode
 
 
@@ -286,15 +286,26 @@ def watchpoints():
         check(c.memory(m.at["buffer"], 256) == b"\x55" * 256, "REP STOSB was not finished")
 
 
+def go_until(c, condition):
+    """Goes on and interrupts, until the guest has got so far."""
+    end = time.monotonic() + BOOT_TIME
+    while True:
+        c.go()
+        time.sleep(0.02)
+        check(c.interrupt().startswith("T02"), "no stop by an interrupt")
+        if condition():
+            return
+        check(time.monotonic() < end, "it does not go on")
+
+
 def interrupts():
     with debugged() as (m, c):
         for _ in range(5):
-            c.go()
-            time.sleep(0.02)
-            check(c.interrupt().startswith("T02"), "no stop by an interrupt")
+            go_until(c, lambda: True)
+        go_until(c, lambda: c.word(m.at["counter"]) > 10)
         count = c.word(m.at["counter"])
         time.sleep(0.1)
-        check(c.word(m.at["counter"]) == count > 10, "it runs although it was stopped")
+        check(c.word(m.at["counter"]) == count, "it runs although it was stopped")
         c.raw(b"\x03\x03")
         check(c.ask("?").startswith("T02"), "an interrupt while stopped does nothing")
         c.go()
@@ -302,6 +313,7 @@ def interrupts():
               "packets are refused while it runs")
         check(c.interrupt().startswith("T02"), "no stop after that")
         c.set_reg("rip", m.at["idle"])
+        go_until(c, lambda: c.reg("rip") == m.at["idle"] + 1)  # it is halted
         c.go()
         time.sleep(0.05)
         check(c.interrupt().startswith("T02") and c.reg("rip") == m.at["idle"] + 1,
@@ -340,11 +352,8 @@ def detach_and_reattach():
             with m.client() as c:
                 c.start()
                 check(c.ask("?").startswith("T05"), "not stopped when it attaches")
-                first = c.word(m.at["counter"])
-                c.go()
-                time.sleep(0.02)
-                c.interrupt()
-                check(c.word(m.at["counter"]) > first, "the breakpoint outlived its debugger")
+                first = c.word(m.at["counter"])  # a breakpoint that outlived its debugger stops it
+                go_until(c, lambda: c.word(m.at["counter"]) > first)
                 c.ask("Z2,%x,8" % m.at["counter"])
         with m.client() as c:  # the one before went without a word
             c.start()
@@ -463,10 +472,12 @@ def random_packets():
                         c.start()
                         for _ in range(50):
                             c.raw(frame(random_packet(rng)) + b"\x03")
-            with contextlib.suppress(OSError, Failure):
-                with Client(m.where, seconds=1) as c:
-                    c.start().ask("qC")
-                    c.raw(frame(b"k"))
+            while m.process.poll() is None:
+                with contextlib.suppress(OSError, Failure):
+                    with Client(m.where, seconds=1) as c:
+                        c.start().ask("qC")
+                        c.raw(frame(b"k"))
+                        m.end()
             check(m.end() in (0, CRASHED, 43), f"it ended with status {m.process.returncode}")
 
 
@@ -562,14 +573,14 @@ def places():
 
 # --- GDB itself ---
 
-def gdb(commands, *files, seconds=120):
+def gdb(commands, *files):
     with tempfile.NamedTemporaryFile("w", suffix=".gdb") as script:
-        script.write("set pagination off\nset confirm off\nset remotetimeout 30\n"
+        script.write(f"set pagination off\nset confirm off\nset remotetimeout {BOOT_TIME}\n"
                      "set debuginfod enabled off\n" + commands)
         script.flush()
         done = subprocess.run(["gdb", "-nx", "-batch", "-x", script.name, *files],
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=seconds)
+                              stderr=subprocess.STDOUT, timeout=BOOT_TIME)
         return done.stdout.decode(errors="replace")
 
 
@@ -638,7 +649,7 @@ detach
         values = [(int(old), int(new)) for old, new in pairs]
         check(len(values) == 2 and all(b > a for a, b in values) and values[0][1] == values[1][0],
               f"jiffies: {values}")
-        check(process.wait(120) == 0 and "the guest works" in output_of(folder),
+        check(process.wait(BOOT_TIME) == 0 and "the guest works" in output_of(folder),
               f"it did not run on:\n{output_of(folder)[-500:]}")
 
 
@@ -697,12 +708,13 @@ continue
                           r"#1 .* in main \(\) at", r"\$3 = 1", r"Old value = 1\nNew value = 3",
                           r"Old value = 3\nNew value = 6", r"\$4 = 6", r"exited normally"]:
                 check(re.search(words, text), f"no {words!r} in:\n{text}")
-            check(process.wait(120) == 0 and "the sum is 110" in output_of(place),
+            check(process.wait(BOOT_TIME) == 0 and "the sum is 110" in output_of(place),
                   f"it did not run on:\n{output_of(place)[-500:]}")
 
 
 def with_engine(test, engine):
     def run_test():
+        needs_engine(engine)
         Machine.engine = engine
         test()
     run_test.__name__ = f"{test.__name__} ({engine})"

@@ -24,7 +24,7 @@ DIFFERENCES = os.path.join(HERE, "..", "guest", "differences.txt")
 EXIT_PORT = "0x501"
 # Features that need nothing of the host, so that they are tested on any.
 DOBLE_CPU = "host,+vme,+pge,+pcid,+invpcid,+smep,+smap,+umip,+fsgsbase,+la57"
-TIMEOUT = 30
+TIMEOUT = 240  # of seconds, on any host
 BOCHS_SHARE = "/usr/share/bochs"
 DISK_CYLINDERS = 2
 DISK_BYTES = DISK_CYLINDERS * 16 * 63 * 512

@@ -7,7 +7,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from doble import Session, check, main
+from doble import Session, check, main, rests, wait_for
 from tiny import assemble, kernel
 
 CRASHED, LIMIT, HALTED = 4, 5, None
@@ -38,10 +38,8 @@ def boot(code, *args, limit=INSTRUCTIONS):
         f.flush()
         with Session("-k", f.name, "-m", "32M", "--max-instructions", str(limit),
                      "--time", "virtual", *args, terminal=False) as s:
-            before = None
-            while s.process.poll() is None and before != s.cpu_seconds():
-                before = s.cpu_seconds()
-                s.wait(2)
+            wait_for(lambda: s.process.poll() is not None or rests(s.process.pid),
+                     "it neither ends nor rests")
             if s.process.poll() is None:
                 return HALTED, ""
             return s.process.returncode, s.errors()

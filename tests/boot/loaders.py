@@ -43,7 +43,7 @@ def elf64(*flags):
 
 def start(kernel, protocol, *args):
     status, output, errors = run("-k", kernel, "--protocol", protocol, "-m", "64M", "--debug-exit",
-                                 "0xf4", *args, timeout=30)
+                                 "0xf4", *args)
     check(status == DONE, f"{protocol}: status {status}: {output}{errors}")
     return output.splitlines()
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from doble import DOBLE, PROMPT, Session, check, main, one_sentence
+from doble import BOOT_TIME, DOBLE, PROMPT, Session, check, connect, main, one_sentence
 
 CONSOLE = b"(doble) "
 MIB = 1 << 20
@@ -22,16 +22,7 @@ class Client:
     """A connection to --monitor-json."""
 
     def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(60)
-        end = time.monotonic() + 30
-        while True:
-            try:
-                self.socket.connect(path)
-                break
-            except OSError:
-                check(time.monotonic() < end, f"nobody listens at {path}")
-                time.sleep(0.02)
+        self.socket = connect(path)
         self.file = self.socket.makefile("rb")
         self.events = []
         self.count = 0
@@ -110,9 +101,7 @@ class Machine:
 
 def text_socket(path, lines):
     """What a person gets who sends these lines and closes."""
-    with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(60)
-        s.connect(path)
+    with connect(path) as s:
         s.sendall(lines)
         s.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: s.recv(65536), b""))
@@ -123,12 +112,12 @@ def the_console():
         s = m.session
         m.shell()
         s.send(b"while :; do echo ti''ck; sleep 0.1; done &\r")
-        s.expect(b"tick", 20)
+        s.expect(b"tick")
         s.send(b"\x1dc")
-        s.expect(CONSOLE, 10)
-        s.expect(b"tick", 10)  # it goes on
+        s.expect(CONSOLE)
+        s.expect(b"tick")  # it goes on
         s.send(b"pausx\x7fe\r")
-        s.expect(b"paused\r\n" + CONSOLE, 10)
+        s.expect(b"paused\r\n" + CONSOLE)
         check(b"tick" not in s.read(1.5), "paused, the guest goes on")
         before = s.cpu_seconds()
         s.read(1)
@@ -137,16 +126,16 @@ def the_console():
                              (b"pauze", b"did you mean 'pause'"), (b"stats", b"COM1"),
                              (b"devices ns16550", b"ns16550.0"), (b"leave", b"but is paused]")):
             s.send(line + b"\r")
-            s.expect(answer, 10)
+            s.expect(answer)
         s.send(b"echo \x1dc")  # "echo " is for the guest, which takes it when it goes on
-        s.expect(CONSOLE, 10)
+        s.expect(CONSOLE)
         s.send(b"resume\r")
-        s.expect(b"running", 10)
-        s.expect(b"tick", 10)
+        s.expect(b"running")
+        s.expect(b"tick")
         s.send(b"\x04")
-        s.expect(b"[the guest has the keys again]", 10)
+        s.expect(b"[the guest has the keys again]")
         s.send(b"$((6 * 7))x; kill %1\r")
-        s.expect(b"42x", 20)
+        s.expect(b"42x")
         s.send(b"\x1dcquit\r")
         m.left(0)
 
@@ -171,7 +160,7 @@ def memory_is_what_the_guest_wrote():
     with Machine("-m", "96M", "-a", "console=ttyS0 quiet nokaslr") as m:
         m.shell()
         m.session.send(b"seq 3000 6999 >/tmp/f; sync; echo do''ne\r")
-        m.session.expect(b"done", 30)
+        m.session.expect(b"done")
         c = m.client()
         c.result("pause")
         gpa = find_page(c, text[:4096], size)
@@ -200,11 +189,11 @@ def save_and_restore():
         m.shell()
         c = m.client()
         s.send(b"x=before; echo o''k\r")
-        s.expect(b"ok", 20)
+        s.expect(b"ok")
         saved = m.path("saved machine")
         check(c.result("save", file=saved)["file"] == saved, "saved elsewhere")
         s.send(b"x=after; echo $x$x\r")
-        s.expect(b"afterafter", 20)
+        s.expect(b"afterafter")
         check(c.error("save", file=m.path("no/where"))["code"] == "failed", "saved nowhere")
         with open(saved, "rb") as f:
             image = f.read()
@@ -216,17 +205,17 @@ def save_and_restore():
             check(c.error("restore", file=damaged)["code"] == "failed", name)
         check(c.error("restore", file="/dev/tty")["code"] == "failed", "a device")
         s.send(b"echo $x$x\r")
-        s.expect(b"afterafter", 20)
+        s.expect(b"afterafter")
         check(b"restored from" in text_socket(m.text_path, b'restore "%s"\n' % saved.encode()),
               "not restored")
         c.expect_event("reset")
         s.send(b"echo $x$x\r")
-        s.expect(b"beforebefore", 20)
+        s.expect(b"beforebefore")
         with Session("--restore", saved) as other:
             other.send(b"\recho $x$x\r")
-            other.expect(b"beforebefore", 30)
+            other.expect(b"beforebefore")
             other.send(b"\x1dcreset\r")
-            other.expect(b"no kernel to start again", 10)
+            other.expect(b"no kernel to start again")
             other.send(b"quit\r")
             check(other.end() == 0, "the restored machine did not end")
         with Session("-m", "256M", "--monitor", "unix:" + m.path("small")) as other:
@@ -234,7 +223,7 @@ def save_and_restore():
             answer = text_socket(m.path("small"), b'restore "%s"\n' % saved.encode())
             check(b"error: the saved machine is not like this one" in answer, f"{answer}")
             other.send(b"\recho $((3 * 5))z\r")
-            other.expect(b"15z", 20)
+            other.expect(b"15z")
         c.result("quit")
         m.left(0)
 
@@ -245,7 +234,7 @@ def buttons():
         c, other = m.client(), m.client()
         c.result("reset")
         other.expect_event("reset")
-        m.session.expect(b"doble: init", 60)
+        m.session.expect(b"doble: init")
         m.shell()
         c.result("pause")
         c.result("reset")
@@ -271,7 +260,7 @@ def two_clients_and_trace():
         a.expect_event("resumed")
         check(a.result("trace", pattern="ns16550_*", on=True)["matched"] > 1, "no events")
         m.session.send(b"\r")
-        m.session.read(1)
+        m.session.expect(PROMPT)
         a.result("trace", pattern="*", on=False)
         check(not any(a.result("trace").values()), "an event is still on")
         check(a.error("statu")["message"].endswith("did you mean 'status'?"), "no suggestion")
@@ -289,15 +278,12 @@ def hostile_clients():
         m.shell()
         good = m.client()
         for i in range(40):
-            bad = socket.socket(socket.AF_UNIX)
-            bad.settimeout(60)
-            bad.connect(m.json_path if i % 2 else m.text_path)
+            bad = connect(m.json_path if i % 2 else m.text_path)
             bad.sendall([os.urandom(5000), b"[" * 200000, b"a" * 200000 + b"\n", b"\0\n" * 100,
                          b"devices *\n" * 50][i % 5])
             bad.close()
             check(good.result("status")["state"] == "running", f"after client {i}")
-        deaf = socket.socket(socket.AF_UNIX)
-        deaf.connect(m.json_path)
+        deaf = connect(m.json_path)
         deaf.setblocking(False)
         try:
             for _ in range(10000):
@@ -306,7 +292,7 @@ def hostile_clients():
             pass
         check(good.result("status")["state"] == "running", "one who does not read disturbs")
         m.session.send(b"echo $((9 * 9))q\r")
-        m.session.expect(b"81q", 20)
+        m.session.expect(b"81q")
         good.result("quit")
         m.left(0)
 
@@ -321,14 +307,14 @@ def virtual_time():
         check(c.result("status") == first, "paused, virtual time goes on")
         c.result("resume")
         m.session.send(b"echo $((4 * 4))v\r")
-        m.session.expect(b"16v", 20)
+        m.session.expect(b"16v")
         c.result("quit")
         m.left(0)
 
 
 def fails(*args, part):
     done = subprocess.run([DOBLE, "run", *args], stdin=subprocess.DEVNULL, capture_output=True,
-                          timeout=60)
+                          timeout=BOOT_TIME)
     errors = done.stderr.decode(errors="replace")
     check(done.returncode == (2 if part == "unix:PATH" else 3) and one_sentence(errors) and
           part in errors, f"{args}: status {done.returncode}: {errors}")
@@ -351,7 +337,7 @@ def socket_paths():
         m.session.end()
         check(os.path.exists(m.text_path), "no socket is left behind")
         with Session("--monitor", "unix:" + m.text_path) as second:
-            second.read(1)
+            second.wait_raw()
             check(b"machine" in text_socket(m.text_path, b"status\n"), "no second machine")
             text_socket(m.text_path, b"quit\n")
             check(second.end() == 0, "status")

@@ -40,7 +40,7 @@ def find(package, name):
 def shows(words, *args):
     """Starts a kernel and waits for what it writes on the serial line."""
     with Session(*args, terminal=False) as s:
-        s.expect(words.encode(), 90)
+        s.expect(words.encode())
 
 
 def memtest():
@@ -75,9 +75,9 @@ def available():
     for test, package, name in ((memtest, "memtest86+", MEMTEST), (grub, "grub-pc-bin", GRUB),
                                 (xen_starts_linux, "xen-hypervisor-4.17-amd64", XEN)):
         if not find(package, name):
-            print(f"skipped {test.__name__}: Debian's package {package} cannot be had here")
+            print(f"skip {test.__name__}: Debian's package {package} cannot be had here")
         elif test is grub and not shutil.which("grub-mkimage"):
-            print("skipped grub: there is no grub-mkimage (Debian's package grub-common)")
+            print("skip grub: there is no grub-mkimage (Debian's package grub-common)")
         else:
             tests.append(test)
     return tests

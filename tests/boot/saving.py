@@ -15,7 +15,8 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from attacker import assemble, make_kernel
-from doble import DOBLE, Failure, check, main, one_sentence, run
+from doble import (BOOT_TIME, DOBLE, Failure, check, end_of, main, one_sentence, run, save_after,
+                   save_by_signal)
 
 SEED = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time())
 RNG = random.Random(SEED)
@@ -33,7 +34,7 @@ def counts(errors):
             re.search(r"^hash of guest memory +(\w+)", errors, re.M).group(1))
 
 
-def same_with_saves(start, last, points, folder, timeout=120):
+def same_with_saves(start, last, points, folder, timeout=BOOT_TIME):
     """Runs the machine whole, and saved at each of the points; both end with --max-instructions
     `last`, or by themselves. `start` is what makes the machine."""
     saved = os.path.join(folder, "saved")
@@ -71,7 +72,7 @@ def boot_repeats_whatever_the_host_does():
             time.sleep(RNG.random() / 5)
             process.send_signal(signal.SIGCONT)
             time.sleep(RNG.random() / 5)
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=BOOT_TIME)
     check(whole[0] == process.returncode == POWERED_OFF, f"status {process.returncode}")
     check(output.decode(errors="replace") == whole[1], "the output differs")
     check(counts(errors.decode()) == counts(whole[2]), "the counts differ")
@@ -112,22 +113,16 @@ def boot_saved_by_signals():
     """In host time, at moments that no instruction count knows."""
     with tempfile.TemporaryDirectory() as folder:
         saved = os.path.join(folder, "saved")
-        args, output, saves = ["--append", "console=ttyS0 doble.batch"], b"", 0
-        while True:
-            process = subprocess.Popen([DOBLE, "run", *args, "--save", saved], stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            time.sleep(0.3 + RNG.random())
-            process.send_signal(signal.SIGUSR1 if saves < 5 else signal.SIGCONT)
-            part, errors = process.communicate(timeout=120)
-            check(process.returncode == POWERED_OFF, f"status {process.returncode}: {errors}")
-            output += part
-            if not os.path.exists(saved):
-                break
+        output = save_after(1, saved, "--append", "console=ttyS0 doble.batch")
+        for saves in range(1, 6):
             os.rename(saved, saved + "-last")
-            args = ["--restore", saved + "-last"]
-            saves += 1
+            output += save_by_signal(saved, "--restore", saved + "-last", wait=RNG.random())
+            if not os.path.exists(saved):
+                break  # it has come to its end
+        else:
+            output += run("--restore", saved)[1]
         print(saves, "saves")
-        check(saves and b"doble: the guest works" in output, f"the end is {output[-300:]}")
+        check("doble: the guest works" in output, f"the end is {output[-300:]}")
 
 
 # --- files that are not what was saved ---
@@ -185,15 +180,12 @@ def restore(path, data):
     """Restores from `data`; a signal ends a machine that sleeps for ever."""
     with open(path, "wb") as f:
         f.write(data)
-    process = subprocess.Popen([DOBLE, "run", "--restore", path, "--max-instructions", "150000"],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE)
-    try:
-        errors = process.communicate(timeout=5)[1]
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        errors = process.communicate(timeout=20)[1]
-    return process.returncode, errors.decode(errors="replace")
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen([DOBLE, "run", "--restore", path, "--max-instructions", "150000"],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
+        status = end_of(process)
+        errors.seek(0)
+        return status, errors.read().decode(errors="replace")
 
 
 def refused(path, data, what):

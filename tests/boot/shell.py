@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from attacker import assemble, make_kernel
@@ -14,30 +15,27 @@ from doble import Failure, PROMPT, Session, check, main, run
 UP, DOWN, RIGHT, LEFT = b"\x1b[A", b"\x1b[B", b"\x1b[C", b"\x1b[D"
 
 
-def says(s, keys, what, seconds=20):
+def says(s, keys, what):
     s.send(keys)
-    return s.expect(what, seconds)
+    return s.expect(what)
 
 
 def job_control(s):
-    s.send(b"sleep 1000\r")
-    s.read(0.5)
+    """A key that makes a signal reaches who is in the foreground when it comes."""
+    says(s, b"(echo $((6 * 6)) runs; sleep 1000)\r", b"36 runs")
     says(s, b"\x03", PROMPT)  # Ctrl-C
     says(s, b"echo status $?\r", b"status 130")
-    s.send(b"sleep 1001\r")
-    s.read(0.5)
+    says(s, b"(echo $((6 * 7)) runs; sleep 1001)\r", b"42 runs")
     says(s, b"\x1a", b"Stopped")  # Ctrl-Z
     says(s, b"bg\r", b"sleep 1001")
     says(s, b"jobs\r", b"Running")
-    s.send(b"fg\r")
-    s.read(0.5)
-    says(s, b"\x03", PROMPT)
+    says(s, b"fg\r", b"sleep 1001")
+    s.send_until(b"\x03", PROMPT)
     left = says(s, b"jobs; echo $((6 * 7)) jobs\r", b"42 jobs")
     check(b"Running" not in left, "Ctrl-C did not end the job in the foreground")
-    s.send(b"cat\r")
-    s.read(0.5)
+    says(s, b"(echo $((6 * 9)) runs; cat)\r", b"54 runs")
     says(s, b"a line\r", b"a line\r\na line")
-    s.send(b"\x04")  # Ctrl-D ends the input
+    says(s, b"\x04", PROMPT)  # Ctrl-D ends the input
     says(s, b"echo $((6 * 8)) now\r", b"48 now")
 
 
@@ -54,20 +52,19 @@ def pasted_text(s):
     """More than the FIFO and the monitor's buffer hold at a time."""
     text = b"".join(b"%06d " % i for i in range(1500))
     digest = hashlib.md5(text).hexdigest().encode()
-    s.send(b"stty raw -echo; head -c %d | md5sum; stty sane\r" % len(text))
-    s.read(1)
+    says(s, b"stty raw -echo; echo $((7 * 7)) go; head -c %d | md5sum; stty sane\r" % len(text),
+         b"49 go")
     for at in range(0, len(text), 1000):
         s.send(text[at:at + 1000])
         s.read(0.05)
     if digest not in s.output:
-        s.expect(digest, 60)
+        s.expect(digest)
 
 
 def window_size(s):
     """A serial cable does not carry it: the guest's `resize` asks the terminal."""
     says(s, b"resize\r", b"\x1b[6n")
-    s.send(b"\x1b[41;123R")
-    s.expect(PROMPT, 10)
+    says(s, b"\x1b[41;123R", PROMPT)
     says(s, b"stty size\r", b"41 123")
 
 
@@ -84,11 +81,11 @@ def switches(s):
 def rests_at_the_prompt(s):
     """Counted, not timed: how often something wakes it. What it used is only reported."""
     s.read(2)
-    before, used, seconds = switches(s), s.cpu_seconds(), 5
-    s.read(seconds)
-    woken = (switches(s) - before) / seconds
-    print(f"at the prompt: {(s.cpu_seconds() - used) / seconds:.2%} of a core, "
-          f"woken {woken:.1f} times a second")
+    before, used, start = switches(s), s.cpu_seconds(), time.monotonic()
+    s.read(5)
+    woken, used, passed = switches(s) - before, s.cpu_seconds() - used, time.monotonic() - start
+    woken /= passed
+    print(f"at the prompt: {used / passed:.2%} of a core, woken {woken:.1f} times a second")
     check(woken < 60, f"something wakes it {woken:.0f} times a second")
 
 

@@ -13,7 +13,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import programs
 import tiny
-from doble import BOOT_TIME, GUEST, PROMPT, Session, check, main, one_sentence, run
+from doble import BOOT_TIME, GUEST, PROMPT, Session, check, main, needs_engine, one_sentence, run
 
 MONITOR_ROW, GUEST_ROW, MAIN_ROW = "vCPU 0: monitor", "vCPU 0: guest", "main thread"
 SCRIPTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts")
@@ -83,6 +83,7 @@ def wait_until_it_rests(session, path):
 
 
 def boot(engine):
+    needs_engine(engine)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "timeline.json")
         with Session("--engine", engine, "--trace-timeline", path + ",shortest=0.0001") as s:
@@ -104,6 +105,7 @@ def timeline_of_a_boot_with_translate():
 
 def emulated_instructions_are_there(engine):
     """A kernel of a few instructions, so that every event is known."""
+    needs_engine(engine)
     code = tiny.assemble("""
         mov eax, 1
         cpuid
@@ -196,6 +198,7 @@ def divide(folder, engine, *more):
 
 
 def division_by_zero(engine):
+    needs_engine(engine)
     with tempfile.TemporaryDirectory() as folder:
         path, division, handler = divide(folder, engine, "shortest=0.0001")
         timeline = Timeline(path)

@@ -5,9 +5,9 @@ import struct
 import time
 import xml.etree.ElementTree as ElementTree
 
-from doble import Failure, check
+from doble import BOOT_TIME, Failure, check
 
-SECONDS = 30
+SECONDS = BOOT_TIME
 
 
 def frame(payload):
