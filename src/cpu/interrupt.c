@@ -330,6 +330,10 @@ bool cpu_interrupt(struct cpu *cpu, uint8_t vector, enum interrupt_kind kind, bo
     bool asked = kind == INTERRUPT_SOFTWARE || kind == INTERRUPT_SOFT_EXCEPTION;
     struct event e = {vector, kind, asked ? 0 : EXT_ERROR, has_error, error};
 
+    /* The trap of a data breakpoint that MOV SS held back waits for the handler's first instruction
+     * only if a program called the handler (SDM vol. 3, 6.8.3); a fault and INT1 drop it. */
+    if (!asked)
+        cpu->pending_db = 0;
     if (!deliver(cpu, &e))
         return false;
     cpu->interrupt_shadow = false;

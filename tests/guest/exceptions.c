@@ -206,6 +206,9 @@ CODE(write4, "mov $scratch, %edx", "movl $1, 4(%edx)");
 CODE(read4, "mov $scratch, %edx", "mov 4(%edx), %eax");
 CODE(copy_string, "mov $scratch, %esi; mov $scratch, %edi; mov $8, %ecx; cld",
      "rep movsb (" R("si") "), (" R("di") ")");
+CODE(ss_int1, "mov $scratch, %edx", "mov (%edx), %ss; .byte 0xf1");
+CODE(ss_ud2, "mov $scratch, %edx", "mov (%edx), %ss; ud2");
+CODE(ss_int_55, "mov $scratch, %edx", "mov (%edx), %ss; int $0x55");
 CODE(two_nops, "", "nop; nop");
 CODE(port_80, "xor %eax, %eax", "out %al, $0x80");
 CODE(read_dr, "", "mov %dr0, " R("ax"));
@@ -280,6 +283,24 @@ static void test_data_breakpoint(void)
     write_dr6(DR6_CLEAR);
     run_in(KERNEL, write4);
     EXPECT_END(write4);
+}
+
+/* MOV SS holds its own trap back. A fault and INT1 drop it; INT n takes it along. */
+static void test_data_breakpoint_of_ss(void)
+{
+    *(volatile uint16_t *)scratch = KDS;
+    write_dr0((word)scratch);
+    write_dr7(DR7_BP0(3, 2));
+    run_in(KERNEL, ss_int1);
+    EXPECT_TRAP(DB, NO_ERROR, ss_int1_next);
+    run_in(KERNEL, ss_ud2);
+    EXPECT_TRAP(UD, NO_ERROR, ss_ud2_next - 2);
+    run_in(KERNEL, two_nops);
+    EXPECT_END(two_nops);
+    set_gate(0x55, KCS, two_nops, SYS_INT32, 0);
+    run_in(KERNEL, ss_int_55);
+    EXPECT_TRAP(DB, NO_ERROR, two_nops);
+    write_dr7(DR7_CLEAR);
 }
 
 /* A string instruction stops after the iteration that hit. */
@@ -681,6 +702,7 @@ const struct test exceptions_tests[] = {
     TEST(code_breakpoint),
     TEST(code_breakpoint_rf),
     TEST(data_breakpoint),
+    TEST(data_breakpoint_of_ss),
     TEST(data_breakpoint_in_string),
     TEST(io_breakpoint),
     TEST(general_detect),
