@@ -443,8 +443,8 @@ static int keep_contents(struct image *image, struct image *new, uint8_t *bytes,
     return rc;
 }
 
-static int rebase_to(struct image *image, struct image *new, const char *backing, bool unsafe,
-                     struct err *err)
+static int rebase_to(struct image *image, struct image *new, const char *backing,
+                     const char *format, bool unsafe, struct err *err)
 {
     uint8_t *bytes = malloc(2 * (size_t)image->cluster);
     int rc = bytes ? 0 : err_set(err, -ENOMEM, "%s: not enough memory", image->file.path);
@@ -455,7 +455,7 @@ static int rebase_to(struct image *image, struct image *new, const char *backing
     if (rc == 0 && !unsafe)
         rc = keep_contents(image, new, bytes, err);
     if (rc == 0)
-        rc = qcow2_set_backing(image, backing, new ? new->format->name : NULL, err);
+        rc = qcow2_set_backing(image, backing, format, err);
     free(bytes);
     return rc;
 }
@@ -472,10 +472,14 @@ int image_rebase(const char *path, enum block_format format, const char *backing
     if (image->format != image_format_of(BLOCK_QCOW2))
         rc =
             err_set(err, -EINVAL, "%s: is not a qcow2 image; only those have a backing file", path);
-    if (rc == 0 && backing)
+    if (rc == 0 && backing && !unsafe)
         rc = open_backing(&new, image, path, backing, backing_format, err);
     if (rc == 0)
-        rc = rebase_to(image, new, backing, unsafe, err);
+        rc = rebase_to(image, new, backing,
+                       new                        ? new->format->name
+                       : backing &&backing_format ? image_format_of(backing_format)->name
+                                                  : NULL,
+                       unsafe, err);
     image_close(new);
     image_close(image);
     return rc;

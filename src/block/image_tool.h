@@ -44,7 +44,8 @@ struct image_convert {
 int image_convert(const struct image_convert *convert, struct err *err) MUST_USE;
 
 /* Gives an image another backing image (NULL: none). Unless `unsafe`, what the guest sees stays the
- * same: what differs is copied into the image. */
+ * same: what differs is copied into the image; with it the new
+ * one need not even be there. */
 int image_rebase(const char *path, enum block_format format, const char *backing,
                  enum block_format backing_format, bool unsafe, struct err *err) MUST_USE;
 

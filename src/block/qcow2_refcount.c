@@ -119,17 +119,20 @@ bool qcow2_is_metadata(const struct qcow2 *q, uint64_t offset, uint64_t length)
 
 /* --- more refcount blocks, a larger table --- */
 
-static int write_table_entry(struct qcow2 *q, uint64_t index, uint64_t block)
+/* Blocks that follow each other, from the one at `block` on, are entered into the table. */
+static int write_table_entries(struct qcow2 *q, uint64_t index, uint64_t block, uint64_t count)
 {
-    const uint64_t entry = htobe64(block);
     int rc = file_sync(&q->image->file);
 
-    if (rc == 0)
-        rc = file_write(&q->image->file, q->header.reftable_offset + index * 8, &entry, 8);
+    for (uint64_t i = 0; rc == 0 && i < count; i++) {
+        const uint64_t entry = htobe64(block + (i << q->header.cluster_bits));
+
+        rc = file_write(&q->image->file, q->header.reftable_offset + (index + i) * 8, &entry, 8);
+    }
     if (rc == 0)
         rc = file_sync(&q->image->file);
-    if (rc == 0)
-        q->reftable[index] = block;
+    for (uint64_t i = 0; rc == 0 && i < count; i++)
+        q->reftable[index + i] = block + (i << q->header.cluster_bits);
     return rc;
 }
 
@@ -157,7 +160,7 @@ static int add_block(struct qcow2 *q, uint64_t table)
     qcow2_cache_forget(&q->refs, offset, q->cluster_size);
     rc = file_write(&q->image->file, offset, block, q->cluster_size);
     if (rc == 0)
-        rc = write_table_entry(q, table, offset);
+        rc = write_table_entries(q, table, offset, 1);
     free(block);
     return rc;
 }
@@ -185,22 +188,34 @@ static struct new_table plan_table(const struct qcow2 *q)
     return plan;
 }
 
-static int write_new_table(struct qcow2 *q, const struct new_table *plan, const uint64_t *table)
+/* Writes blocks to `offset` that say: the first `used` clusters that they describe are used once.
+ */
+static int write_blocks(struct qcow2 *q, uint64_t offset, uint64_t blocks, uint64_t used)
 {
-    const uint64_t entries = qcow2_block_entries(q), used = plan->tables + plan->blocks;
-    const unsigned bits = q->header.cluster_bits;
-    const uint64_t count = plan->tables << (bits - 3);
-    uint64_t *bytes = malloc(plan->tables << bits);
+    const uint64_t entries = qcow2_block_entries(q);
     uint8_t *block = malloc(q->cluster_size);
-    int rc = bytes && block ? 0 : -ENOMEM;
+    int rc = block ? 0 : -ENOMEM;
 
-    for (uint64_t b = 0; rc == 0 && b < plan->blocks; b++) {
+    for (uint64_t b = 0; rc == 0 && b < blocks; b++) {
         memset(block, 0, q->cluster_size);
         for (uint64_t i = 0; i < entries && b * entries + i < used; i++)
             qcow2_refcount_poke(block, q->header.refcount_order, i, 1);
-        rc = file_write(&q->image->file, (plan->first + plan->tables + b) << bits, block,
+        rc = file_write(&q->image->file, offset + (b << q->header.cluster_bits), block,
                         q->cluster_size);
     }
+    free(block);
+    return rc;
+}
+
+static int write_new_table(struct qcow2 *q, const struct new_table *plan, const uint64_t *table)
+{
+    const unsigned bits = q->header.cluster_bits;
+    const uint64_t count = plan->tables << (bits - 3);
+    uint64_t *bytes = malloc(plan->tables << bits);
+    int rc = bytes ? write_blocks(q, (plan->first + plan->tables) << bits, plan->blocks,
+                                  plan->tables + plan->blocks)
+                   : -ENOMEM;
+
     for (uint64_t i = 0; rc == 0 && i < count; i++)
         bytes[i] = htobe64(table[i]);
     if (rc == 0)
@@ -208,7 +223,6 @@ static int write_new_table(struct qcow2 *q, const struct new_table *plan, const 
     if (rc == 0)
         rc = file_sync(&q->image->file);
     free(bytes);
-    free(block);
     return rc;
 }
 
@@ -323,11 +337,47 @@ int qcow2_allocate(struct qcow2 *q, uint64_t wanted, uint64_t *offset, uint64_t 
     return rc;
 }
 
+/* More clusters in a row than a block describes: blocks in the first clusters of what they describe
+ * would always be in between. Here all of them come first, behind everything that is described. */
+static int allocate_many(struct qcow2 *q, uint64_t wanted, uint64_t *offset)
+{
+    const uint64_t entries = qcow2_block_entries(q);
+    const unsigned bits = q->header.cluster_bits;
+    uint64_t blocks = 0, table = q->reftable_size, start, used;
+    int rc = 0;
+
+    for (uint64_t last = 1; blocks != last; blocks = (blocks + wanted + entries - 1) / entries)
+        last = blocks;
+    while (table > 0 && !q->reftable[table - 1])
+        table--;
+    while (rc == 0 && table + blocks > q->reftable_size) {
+        rc = grow_table(q);
+        table = q->reftable_size;
+        while (rc == 0 && table > 0 && !q->reftable[table - 1])
+            table--;
+    }
+    start = table * entries << bits;
+    used = blocks + wanted;
+    if (rc == 0 && (table * entries + used) << bits >> 56)
+        rc = -EFBIG;
+    if (rc == 0 && qcow2_is_metadata(q, start, used << bits))
+        rc = qcow2_corrupt(q, "metadata without a refcount near", start);
+    if (rc < 0)
+        return rc;
+    note_end(q, start + (used << bits));
+    qcow2_cache_forget(&q->refs, start, blocks << bits);
+    rc = write_blocks(q, start, blocks, used);
+    *offset = start + (blocks << bits);
+    return rc < 0 ? rc : write_table_entries(q, table, start, blocks);
+}
+
 int qcow2_allocate_all(struct qcow2 *q, uint64_t wanted, uint64_t *offset)
 {
     uint64_t first = q->free_hint, got = 0;
     int rc = q->corrupt ? -EIO : 0;
 
+    if (rc == 0 && wanted >= qcow2_block_entries(q))
+        return allocate_many(q, wanted, offset);
     while (rc == 0 && got < wanted) {
         bool is;
 
