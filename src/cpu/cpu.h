@@ -172,7 +172,7 @@ enum cpu_mode_bits {
     MODE_CODE32 = 1,
     MODE_CODE64 = 2,
     MODE_CODE_MASK = 3,
-    MODE_SS32 = 1 << 2,      /* stack pointer width when not CODE64: 32 bits (else 16) */
+    MODE_SS32 = 1 << 2, /* stack pointer width when not CODE64: 32 bits (else 16); in CODE64 clear */
     MODE_LONG = 1 << 3,      /* EFER.LMA: long mode (64-bit or compatibility) */
     MODE_PROTECTED = 1 << 4, /* CR0.PE and not VM86 */
     MODE_VM86 = 1 << 5,

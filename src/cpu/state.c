@@ -200,7 +200,7 @@ void cpu_update_mode(struct cpu *cpu)
     const struct segment *seg = cpu->seg;
     uint32_t mode = mode_of_code(cpu) | mode_of_fpu(cpu);
 
-    if (seg[SS].attr & SEG_DB)
+    if ((seg[SS].attr & SEG_DB) && (mode & MODE_CODE_MASK) != MODE_CODE64)
         mode |= MODE_SS32;
     if (cpu->efer & EFER_LMA)
         mode |= MODE_LONG;
