@@ -261,5 +261,7 @@ void segment_drop_inner(struct cpu *cpu, unsigned cpl)
 
         if ((s->attr & SEG_P) && !conforming && (s->attr & SEG_DPL) >> SEG_DPL_SHIFT < cpl)
             *s = segment_null(0);
+        else if (selector_is_null(s->sel))
+            s->sel = 0; /* 1, 2, 3 do not stay, as processors have it; the base does */
     }
 }

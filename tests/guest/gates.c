@@ -564,6 +564,12 @@ static void test_iret_drops_segments(void)
     EXPECT(trap.regs.gs, 0);
     EXPECT(trap.regs.es, CONFORMING);
     EXPECT(trap.regs.fs, UDS);
+    r = context(USER, target);
+    r.ds = r.es = 3; /* null, whatever the RPL: the pseudocode is silent, processors load 0 */
+    run(&r);
+    EXPECT(trap.vector, END);
+    EXPECT(trap.regs.ds, 0);
+    EXPECT(trap.regs.es, 0);
 }
 
 #if IS64
