@@ -124,13 +124,12 @@ int state_save(struct state_list *list, uint8_t **data, size_t *size, struct err
 {
     struct writer w = {.data = *data, .size = *size, .room = *size};
 
-    for (size_t i = 0; i < list->count; i++) {
-        const struct entry *e = &list->entries[i];
-
-        if (e->desc->before_save)
-            e->desc->before_save(e->object);
-        put_entry(&w, e);
-    }
+    /* All of them first: one may change another object, by an interrupt for instance. */
+    for (size_t i = 0; i < list->count; i++)
+        if (list->entries[i].desc->before_save)
+            list->entries[i].desc->before_save(list->entries[i].object);
+    for (size_t i = 0; i < list->count; i++)
+        put_entry(&w, &list->entries[i]);
     put(&w, "", 1);
     *data = w.data;
     *size = w.size;

@@ -52,7 +52,16 @@ TRACE_EVENT(acpi_pm_write, (unsigned offset, unsigned size, unsigned value),
             "offset=%u size=%u value=%#x", offset, size, value)
 TRACE_EVENT(acpi_pm_sleep, (unsigned type), "type=%u", type)
 
+/* ide */
+TRACE_EVENT(ide_command, (unsigned drive, unsigned command), "drive=%u command=%#x", drive, command)
+TRACE_EVENT(ide_transfer, (unsigned drive, uint64_t lba, unsigned count, bool write),
+            "drive=%u lba=%llu count=%u write=%d", drive, (unsigned long long)lba, count, write)
+TRACE_EVENT(ide_fail, (unsigned drive, unsigned error), "drive=%u error=%#x", drive, error)
+TRACE_EVENT(atapi_packet, (unsigned drive, unsigned command), "drive=%u command=%#x", drive,
+            command)
+
 /* debug_ports */
+TRACE_EVENT(debug_ports_line, (const char *line), "%s", line)
 TRACE_EVENT(debug_ports_post, (unsigned value), "value=%#x", value)
 TRACE_EVENT(debug_ports_exit, (unsigned value), "value=%#x", value)
 

@@ -64,23 +64,54 @@ static int take_setting(struct disk_option *disk, const char *word, struct err *
                    word, VIRTIO_BLK_ID_LENGTH, VIRTIO_BLK_MAX_QUEUES);
 }
 
-int disk_options_add(struct disk_options *options, const char *value, struct err *err)
+/* Adds a disk with a name of `length` bytes. NULL: there is none, or no more room. */
+static struct disk_option *add(struct disk_options *options, const char *name, size_t length,
+                               struct err *err)
 {
     struct disk_option *disk = &options->disks[options->count];
+
+    if (options->count == DISKS_MAX) {
+        err_set(err, -EINVAL, "--disk: a machine has at most %d disks", DISKS_MAX);
+        return NULL;
+    }
+    if (length == 0 || length >= sizeof disk->path) {
+        err_set(err, -EINVAL, "--disk: '%s' does not begin with a file's name", name);
+        return NULL;
+    }
+    *disk = (struct disk_option){.queues = 1};
+    memcpy(disk->path, name, length);
+    return disk;
+}
+
+int disk_options_add(struct disk_options *options, const char *value, struct err *err)
+{
     size_t length = strcspn(value, ",");
+    struct disk_option *disk = add(options, value, length, err);
     char word[64];
 
-    if (options->count == DISKS_MAX)
-        return err_set(err, -EINVAL, "--disk: a machine has at most %d disks", DISKS_MAX);
-    if (length == 0 || length >= sizeof disk->path)
-        return err_set(err, -EINVAL, "--disk: '%s' does not begin with a file's name", value);
-    *disk = (struct disk_option){.queues = 1};
-    memcpy(disk->path, value, length);
+    if (!disk)
+        return -EINVAL;
     for (value += length; *value; value += length) {
         length = strcspn(++value, ",");
         snprintf(word, sizeof word, "%.*s", (int)length, value);
         if (take_setting(disk, word, err) < 0)
             return -EINVAL;
+    }
+    options->count++;
+    return 0;
+}
+
+int disk_options_add_file(struct disk_options *options, const char *path, bool cdrom,
+                          struct err *err)
+{
+    struct disk_option *disk = add(options, path, strlen(path), err);
+
+    if (!disk)
+        return -EINVAL;
+    if (cdrom) {
+        disk->cdrom = disk->read_only = true;
+        disk->interface = DISK_IDE;
+        disk->format = BLOCK_RAW;
     }
     options->count++;
     return 0;
@@ -99,6 +130,7 @@ int disk_options_open(const struct disk_options *options, struct disk_config *co
                                            disk->threads};
 
         config[i] = (struct disk_config){.interface = disk->interface,
+                                         .cdrom = disk->cdrom,
                                          .serial = disk->serial[0] ? disk->serial : NULL,
                                          .queues = disk->queues};
         rc = block_open(&config[i].block, &block, err);

@@ -84,6 +84,55 @@ static int take_append(struct options *o, const char *value, struct err *err)
     return 0;
 }
 
+static int take_firmware(struct options *o, const char *value, struct err *err)
+{
+    (void)err;
+    o->firmware = value;
+    return 0;
+}
+
+static int take_cdrom(struct options *o, const char *value, struct err *err)
+{
+    return disk_options_add_file(&o->disks, value, true, err);
+}
+
+/* disk, cd and net in any order. */
+static int take_boot(struct options *o, const char *value, struct err *err)
+{
+    static const struct {
+        const char *name;
+        enum pc_boot device;
+    } names[] = {{"disk", PC_BOOT_DISK}, {"cd", PC_BOOT_CD}, {"net", PC_BOOT_NET}};
+    unsigned count = 0;
+
+    memset(o->boot, 0, sizeof o->boot);
+    for (const char *at = value;; at++) {
+        size_t length = strcspn(at, ",");
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+            if (count < PC_BOOT_DEVICES && strlen(names[i].name) == length &&
+                memcmp(at, names[i].name, length) == 0)
+                o->boot[count] = names[i].device;
+        if (count == PC_BOOT_DEVICES || !o->boot[count++])
+            return bad_value(err, "boot", value,
+                             "an order of disk, cd and net: for example cd,disk");
+        at += length;
+        if (!*at)
+            return 0;
+    }
+}
+
+static int take_display(struct options *o, const char *value, struct err *err)
+{
+    if (strcmp(value, "none") == 0)
+        o->display = DISPLAY_NONE;
+    else if (strcmp(value, "text") == 0)
+        o->display = DISPLAY_TEXT;
+    else
+        return bad_value(err, "display", value, "none or text");
+    return 0;
+}
+
 static int take_protocol(struct options *o, const char *value, struct err *err)
 {
     if (kernel_protocol_parse(value, &o->protocol))
@@ -145,6 +194,7 @@ static int take_cpu(struct options *o, const char *value, struct err *err)
 
 static int take_serial(struct options *o, const char *value, struct err *err)
 {
+    o->serial_given = true;
     if (strcmp(value, "stdio") == 0) {
         o->serial = SERIAL_STDIO;
     } else if (strcmp(value, "none") == 0) {
@@ -375,6 +425,11 @@ static const struct option table[] = {
      take_protocol},
     {'d', "disk", "FILE",
      "a disk: FILE[,format=...][,if=...][,readonly][,serial=...]; see doble(1)", take_disk},
+    {'c', "cdrom", "FILE", "a drive with this CD in it", take_cdrom},
+    {0, "boot", "ORDER", "what firmware tries: disk, cd, net (default disk,cd,net)", take_boot},
+    {0, "firmware", "FILE", "the BIOS that starts a machine without kernel (default SeaBIOS)",
+     take_firmware},
+    {0, "display", "WHERE", "the screen: none (default), text: in this terminal", take_display},
     {'m', "memory", "SIZE", "guest memory with K, M, G or T (default 512M)", take_memory},
     {'e', "engine", "ENGINE", "auto (default), interpret or translate", take_engine},
     {0, "code-cache", "SIZE", "memory for translated code, 4M to 1G (default 128M)",
@@ -493,6 +548,12 @@ static int check_together(const struct options *o, struct err *err)
 {
     if (o->initrd && !o->kernel)
         return err_set(err, -EINVAL, "--initrd needs a --kernel to go with");
+    if (o->kernel && (o->image || o->firmware))
+        return err_set(err, -EINVAL, "--kernel starts without firmware, and so without '%s'",
+                       o->image ? o->image : o->firmware);
+    if (o->display == DISPLAY_TEXT && o->serial == SERIAL_STDIO && o->serial_given)
+        return err_set(err, -EINVAL,
+                       "--display text and --serial stdio: there is one terminal for both");
     if (o->gdb_wait && !o->gdb)
         return err_set(err, -EINVAL, "--gdb-wait needs a --gdb to wait at");
     if (o->restore && o->memory_given)
@@ -504,6 +565,28 @@ static int check_together(const struct options *o, struct err *err)
     return 0;
 }
 
+static int take_image(struct options *o, const char *word, struct err *err)
+{
+    if (o->image)
+        return err_set(
+            err, -EINVAL,
+            "'%s' is one file more than 'doble run' takes, which is one: a disk, a CD or "
+            "a kernel; others have options",
+            word);
+    o->image = word;
+    return 0;
+}
+
+/* Behind "--" nothing is an option. */
+static int take_rest(struct options *o, int argc, char **argv, int *next, struct err *err)
+{
+    int rc = 0;
+
+    while (rc == 0 && *next < argc)
+        rc = take_image(o, argv[(*next)++], err);
+    return rc;
+}
+
 static int parse_run(struct options *o, int argc, char **argv, struct err *err)
 {
     int next = 2;
@@ -513,10 +596,13 @@ static int parse_run(struct options *o, int argc, char **argv, struct err *err)
         const char *word = argv[next++];
         int rc;
 
-        if (word[0] != '-' || !word[1] || strcmp(word, "--") == 0)
-            return err_set(err, -EINVAL,
-                           "'%s' is not an option, and 'doble run' takes nothing else", word);
-        if (word[1] == '-')
+        if (strcmp(word, "-") == 0)
+            rc = err_set(err, -EINVAL, "'-' is not an option, and no file");
+        else if (word[0] != '-')
+            rc = take_image(o, word, err);
+        else if (strcmp(word, "--") == 0)
+            rc = take_rest(o, argc, argv, &next, err);
+        else if (word[1] == '-')
             rc = parse_long(o, word, argc, argv, &next, err);
         else
             rc = parse_short(o, word, argc, argv, &next, err);
@@ -530,8 +616,11 @@ static int parse_run(struct options *o, int argc, char **argv, struct err *err)
 
 int options_parse(struct options *options, int argc, char **argv, struct err *err)
 {
-    *options = (struct options){
-        .memory = OPTIONS_DEFAULT_MEMORY, .engine = "interpret", .debug_exit = -1, .name = "doble"};
+    *options = (struct options){.boot = {PC_BOOT_DISK, PC_BOOT_CD, PC_BOOT_NET},
+                                .memory = OPTIONS_DEFAULT_MEMORY,
+                                .engine = "interpret",
+                                .debug_exit = -1,
+                                .name = "doble"};
     if (argc < 2)
         return err_set(err, -EINVAL, "no command; try 'doble run', or 'doble --help'");
     if (strcmp(argv[1], "run") == 0)
@@ -551,7 +640,7 @@ void options_print_help(FILE *out)
 {
     fputs("Doble runs virtual machines.\n"
           "\n"
-          "Usage: doble run [OPTIONS]    start a machine in this terminal\n"
+          "Usage: doble run [OPTIONS] [DISK-OR-ISO]   start a machine in this terminal\n"
           "       doble run --help       its options\n"
           "       doble image --help     make, check and copy disk images\n"
           "       doble --version        which version this is\n"
@@ -572,7 +661,7 @@ static void print_option(const struct option *option, FILE *out)
 
 void options_print_run_help(FILE *out)
 {
-    fputs("Usage: doble run [OPTIONS]\n\n", out);
+    fputs("Usage: doble run [OPTIONS] [DISK-OR-ISO]\n\n", out);
     for (size_t i = 0; i < ARRAY_SIZE(table); i++)
         print_option(&table[i], out);
     fputs("\n"

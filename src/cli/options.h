@@ -6,8 +6,8 @@
 
 #include "base/err.h"
 #include "base/timeline.h"
-#include "cli/disk_options.h"
 #include "bus/clock.h"
+#include "cli/disk_options.h"
 #include "firmware/kernel_image.h"
 #include "machine/pc.h"
 #include "net/net_config.h"
@@ -23,6 +23,8 @@ enum command {
     COMMAND_TRACE_HELP, /* doble run --trace help */
 };
 
+enum display_kind { DISPLAY_NONE, DISPLAY_TEXT };
+
 enum serial_kind { SERIAL_STDIO, SERIAL_NONE, SERIAL_FILE, SERIAL_UNIX };
 
 #define OPTIONS_DEFAULT_MEMORY (512 * MIB)
@@ -32,12 +34,17 @@ struct options {
     const char *kernel, *initrd, *append; /* NULL: not given */
     enum kernel_protocol protocol;
     struct disk_options disks;
+    const char *image;    /* the word that is no option: a kernel, a disk or a CD; NULL: none */
+    const char *firmware; /* NULL: not given */
+    enum pc_boot boot[PC_BOOT_DEVICES];
+    enum display_kind display;
     uint64_t memory; /* bytes */
     bool memory_given;
     const char *engine;
     uint64_t code_cache; /* bytes; 0: the engine's default */
     const char *cpu;     /* NULL: the default model */
     enum serial_kind serial;
+    bool serial_given;
     const char *serial_path; /* SERIAL_FILE, SERIAL_UNIX */
     struct net_config nets[PC_MAX_NETS];
     unsigned net_count; /* those of NET_NONE are not counted */

@@ -10,6 +10,7 @@
 #include "base/timeline.h"
 #include "base/trace.h"
 #include "cli/builtin.h"
+#include "cli/start.h"
 #include "cli/terminal.h"
 #include "debug/gdb_server.h"
 #include "monitor/monitor.h"
@@ -31,6 +32,7 @@ struct session {
     struct terminal terminal;
     struct console console;
     struct builtin builtin;
+    struct start start;
     struct snapshot_info saved;
     int restore_fd;
     FILE *trace_file;
@@ -167,7 +169,7 @@ static struct vm_config make_config(struct session *s)
                .net_count = o->net_count},
         .engine = engine_find(o->engine),
         .engine_config = {.code_cache = o->code_cache},
-        .kernel = o->kernel,
+        .kernel = s->start.kernel,
         .initrd = o->initrd,
         .append = o->append ? o->append : "",
         .protocol = o->protocol,
@@ -183,12 +185,15 @@ static struct vm_config make_config(struct session *s)
 
     memcpy(c.pc.nets, s->nets, sizeof c.pc.nets);
     c.pc.disks = s->disks;
-    c.pc.disk_count = o->disks.count;
+    c.pc.disk_count = s->start.disks.count;
+    c.pc.firmware = s->start.firmware;
+    c.pc.vga = s->start.firmware != NULL;
+    memcpy(c.pc.boot, o->boot, sizeof c.pc.boot);
     if (o->restore) {
         c.pc.memory = s->saved.memory;
         c.pc.time = s->saved.time;
         c.pc.cpu = s->saved.cpu;
-    } else if (!o->kernel) {
+    } else if (!c.kernel && !c.pc.firmware) {
         c.kernel = s->builtin.kernel;
         c.initrd = s->builtin.initrd;
         c.append = o->append ? o->append : builtin_append(isatty(STDIN_FILENO));
@@ -223,10 +228,12 @@ static int set_up(struct session *s, struct err *err)
         rc = start_trace(s, err);
     if (rc == 0 && o->restore)
         rc = open_saved(s, err);
-    else if (rc == 0 && !o->kernel)
+    if (rc == 0)
+        rc = start_choose(&s->start, o, err);
+    if (rc == 0 && !o->restore && !s->start.kernel && !s->start.firmware)
         rc = builtin_find(&s->builtin, err);
     if (rc == 0)
-        rc = disk_options_open(&o->disks, s->disks, err);
+        rc = disk_options_open(&s->start.disks, s->disks, err);
     if (rc == 0)
         rc = open_terminal(s, err);
     if (rc == 0)
@@ -237,7 +244,7 @@ static int set_up(struct session *s, struct err *err)
 static void tear_down(struct session *s)
 {
     close_nets(s);
-    disk_options_close(&s->options->disks, s->disks);
+    disk_options_close(&s->start.disks, s->disks);
     console_free(&s->console);
     builtin_free(&s->builtin);
     if (s->restore_fd >= 0)
@@ -291,7 +298,9 @@ static void announce(const struct session *s)
         return;
     fprintf(stderr, "doble: machine '%s': %llu MiB, engine %s, %s\n", c->name,
             (unsigned long long)(c->pc.memory / MIB), c->engine->name,
-            s->options->restore ? s->options->restore : c->kernel);
+            s->options->restore ? s->options->restore
+            : c->kernel         ? c->kernel
+                                : c->pc.firmware);
     if (s->terminal.is_terminal)
         fprintf(stderr, "doble: Ctrl-] q leaves, Ctrl-] c opens the monitor\n");
 }

@@ -30,11 +30,25 @@ static uint64_t console_read(void *opaque, uint64_t offset, unsigned size)
     return CONSOLE_READBACK;
 }
 
+static void add_to_line(struct debug_ports *ports, char c)
+{
+    bool end = c == '\n' || ports->length == sizeof ports->line - 2;
+
+    if (c != '\n')
+        ports->line[ports->length++] = c >= ' ' && c <= '~' ? c : '.';
+    if (!end)
+        return;
+    ports->line[ports->length] = '\0';
+    trace_debug_ports_line(ports->line);
+    ports->length = 0;
+}
+
 static void console_write(void *opaque, uint64_t offset, uint64_t value, unsigned size)
 {
     struct debug_ports *ports = opaque;
 
     (void)offset, (void)size;
+    add_to_line(ports, (char)value);
     if (ports->console)
         ports->console(ports->opaque, (uint8_t)value);
 }

@@ -2,7 +2,7 @@
  *
  *   80h          POST code: a latch that reads back what was written
  *   E9h, 402h    debug console: each byte written is a character; reads give E9h, by which SeaBIOS
- *                and others know that it is there
+ *                and others know that it is there. Lines are trace events
  *   exit_port    (chosen by the user, 4 ports) a write ends the machine with that value
  *
  * All functions are called with the bus lock held. */
@@ -14,11 +14,16 @@
 
 #define DEBUG_PORTS_NO_EXIT (-1)
 
+#define DEBUG_PORTS_LINE 128
+
 struct debug_ports {
     void (*console)(void *opaque, uint8_t byte); /* may be NULL */
     void (*exit)(void *opaque, uint32_t value);  /* may be NULL */
     void *opaque;
     int exit_port; /* or DEBUG_PORTS_NO_EXIT */
+
+    char line[DEBUG_PORTS_LINE]; /* of the debug console, until its end comes */
+    unsigned length;
 
     uint8_t post;
 };

@@ -477,6 +477,15 @@ void mc146818_describe_machine(struct mc146818 *rtc, uint64_t low_ram, uint64_t 
     put_checksum(rtc);
 }
 
+/* As Bochs's BIOS placed them, and SeaBIOS reads them. Bit 0 of the first: don't look at the boot
+ * sector of floppy disks. */
+void mc146818_set_boot_order(struct mc146818 *rtc, unsigned digits)
+{
+    put(rtc, 0x38, (digits >> 8 & 0xf) << 4 | 1, 1);
+    put(rtc, 0x3d, digits & 0xff, 1);
+    put_checksum(rtc);
+}
+
 /* The same machine has the same saved state, whenever its clock was last looked at. */
 static void before_save(void *object)
 {

@@ -51,6 +51,10 @@ void mc146818_attach(struct mc146818 *rtc, struct bus *bus);
 void mc146818_describe_machine(struct mc146818 *rtc, uint64_t low_ram, uint64_t high_ram,
                                unsigned cpus);
 
+/* What a BIOS tries to start from: of 3 digits, the lowest first; 1 floppy disk, 2 hard disk, 3 CD,
+ * 4 network, 0 nothing more. */
+void mc146818_set_boot_order(struct mc146818 *rtc, unsigned digits);
+
 extern const struct state_desc mc146818_state_desc;
 
 #endif

@@ -4,10 +4,12 @@
  *                                             --> MADT
  *                                             --> HPET
  *                                             --> SSDT: numbers that the DSDT uses
- *   tables (reclaimable)  everything but the RSDP and the FACS
- *   nvs (non-volatile)    FACS
+ *   tables (reclaimable)  everything but the RSDP and the FACS (which is non-volatile)
  *
- * Written into guest memory by the main thread before the machine runs, and again after a reset. */
+ * They are made in three parts that can be anywhere: RSDP, tables, FACS. What depends on where is
+ * noted: addresses, which are offsets at first, and checksums. So the main thread places them
+ * before a machine without firmware runs (acpi_tables_place()), and firmware does the same from
+ * notes that it gets (firmware/acpi_loader.h). */
 #ifndef DOBLE_FIRMWARE_ACPI_TABLES_H
 #define DOBLE_FIRMWARE_ACPI_TABLES_H
 
@@ -18,10 +20,6 @@
 
 struct acpi_config {
     unsigned cpus; /* APIC IDs are 0 to cpus - 1 */
-    gpa_t rsdp;    /* 16-byte aligned, E0000h to FFFE0h */
-    gpa_t tables;  /* start and size of the ACPI region below 4 GiB */
-    uint64_t tables_size;
-    gpa_t nvs; /* 64-byte aligned, below 4 GiB */
     gpa_t lapic, ioapic, hpet;
     uint8_t ioapic_id;
     uint32_t hpet_id;    /* bits 31:0 of the HPET's capabilities register */
@@ -31,7 +29,52 @@ struct acpi_config {
     bool vga;            /* VGA registers and frame buffer are there */
 };
 
-/* Builds all tables. Only errors of the caller's addresses are possible. */
-int acpi_tables_build(struct memory *mem, const struct acpi_config *config, struct err *err);
+enum acpi_part_id { ACPI_RSDP, ACPI_TABLES, ACPI_FACS, ACPI_PARTS };
+
+#define ACPI_TABLE_MAX 8192u
+#define ACPI_PART_MAX 16384u
+#define ACPI_POINTERS_MAX 32
+#define ACPI_CHECKSUMS_MAX 16
+
+struct acpi_part {
+    uint32_t size;
+    uint8_t bytes[ACPI_PART_MAX];
+};
+
+/* At `offset` of `part` are `size` bytes to which the base of `to` is to be added. */
+struct acpi_pointer {
+    enum acpi_part_id part, to;
+    uint32_t offset;
+    uint8_t size;
+};
+
+/* The byte at `offset` of `part` makes the sum of [start, start + size) zero. */
+struct acpi_checksum {
+    enum acpi_part_id part;
+    uint32_t offset, start, size;
+};
+
+struct acpi_tables {
+    struct acpi_part parts[ACPI_PARTS];
+    unsigned pointer_count, checksum_count;
+    struct acpi_pointer pointers[ACPI_POINTERS_MAX];
+    struct acpi_checksum checksums[ACPI_CHECKSUMS_MAX]; /* after the pointers, in their order */
+};
+
+struct acpi_places {
+    gpa_t rsdp;   /* 16-byte aligned, E0000h to FFFE0h */
+    gpa_t tables; /* start and size of the ACPI region below 4 GiB, 16-byte aligned */
+    uint64_t tables_size;
+    gpa_t facs; /* non-volatile: 64-byte aligned, below 4 GiB */
+};
+
+/* Makes all tables, whose checksums are still zero. */
+int acpi_tables_make(struct acpi_tables *tables, const struct acpi_config *config,
+                     struct err *err) MUST_USE;
+
+/* Writes them to their places. Once: addresses are no offsets any more then. Only errors of the
+ * caller's addresses are possible. */
+int acpi_tables_place(struct acpi_tables *tables, struct memory *mem,
+                      const struct acpi_places *places, struct err *err) MUST_USE;
 
 #endif

@@ -3,6 +3,15 @@
 
 #include <string.h>
 
+/* ISO 9660: the volume descriptors begin at sector 16 of 2048 bytes. */
+static bool is_iso(const struct input_file *file)
+{
+    uint8_t id[5];
+
+    return file->size >= 0x8006 && input_read(file, 0x8001, id, sizeof id, NULL) == 0 &&
+           memcmp(id, "CD001", sizeof id) == 0;
+}
+
 const char *file_kind(const struct input_file *file, const uint8_t *start, size_t len)
 {
     static const struct {
@@ -27,15 +36,34 @@ const char *file_kind(const struct input_file *file, const uint8_t *start, size_
         {"#!", "a script", 2},
         {"MZ", "a DOS, Windows or EFI program", 2},
     };
-    uint8_t iso[5];
 
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
         if (len >= kinds[i].len && memcmp(start, kinds[i].magic, kinds[i].len) == 0)
             return kinds[i].kind;
-    if (file->size >= 0x8006 && input_read(file, 0x8001, iso, sizeof iso, NULL) == 0 &&
-        memcmp(iso, "CD001", sizeof iso) == 0)
+    if (is_iso(file))
         return "an ISO 9660 image of a CD";
     if (len >= 512 && start[510] == 0x55 && start[511] == 0xaa)
         return "a disk image or boot sector";
     return NULL;
+}
+
+/* A kernel may have a boot sector's signature, and a CD one, too, so they are looked for first. */
+enum file_use file_use(const struct input_file *file, const uint8_t *start, size_t len)
+{
+    bool is_elf = len >= 4 && memcmp(start,
+                                  "\x7f"
+                                  "ELF",
+                                  4) == 0;
+    bool is_linux = len >= 0x206 && memcmp(start + 0x202, "HdrS", 4) == 0;
+
+    if (is_elf || is_linux)
+        return FILE_USE_KERNEL;
+    if (is_iso(file))
+        return FILE_USE_CD;
+    if (len >= 4 && memcmp(start, "QFI\xfb", 4) == 0)
+        return FILE_USE_DISK;
+    if (len >= 512 && start[510] == 0x55 && start[511] == 0xaa)
+        return FILE_USE_DISK;
+    /* A disk that nothing has been written to is one, too. */
+    return file->size % 512 == 0 && !file_kind(file, start, len) ? FILE_USE_DISK : FILE_USE_NONE;
 }

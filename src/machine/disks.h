@@ -18,6 +18,7 @@ enum disk_interface { DISK_VIRTIO, DISK_IDE };
 struct disk_config {
     struct block *block;
     enum disk_interface interface;
+    bool cdrom;         /* IDE: a drive with this CD in it */
     const char *serial; /* number; NULL: none */
     unsigned queues;    /* virtio: 1 to VIRTIO_BLK_MAX_QUEUES */
 };

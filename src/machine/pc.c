@@ -27,13 +27,15 @@
 #include "machine/pc.h"
 
 #include "cpu/tlb.h"
-#include "firmware/acpi_tables.h"
 #include "firmware/e820.h"
 #include "firmware/pci_setup.h"
+#include "firmware/rom_file.h"
+#include "machine/pc_firmware.h"
 
 #include <errno.h>
 #include <string.h>
 
+#define SMBIOS_ADDRESS UINT64_C(0xf0100)
 #define ELCR1 0x4d0 /* IRQ 0-7: edge or level; IRQ 8-15 is the next port */
 
 /* --- lines --- */
@@ -163,6 +165,17 @@ static void serial_ready(void *opaque)
 
 /* --- the parts, in the order in which they depend on each other --- */
 
+static int add_memory(struct pc *pc, struct err *err)
+{
+    const struct pc_config *c = &pc->config;
+    int rc = c->vga ? memory_init_with_vga(&pc->mem, c->memory, err)
+                    : memory_init(&pc->mem, c->memory, err);
+
+    if (rc == 0 && c->firmware)
+        rc = rom_file_add(&pc->mem, c->firmware, err);
+    return rc;
+}
+
 static int add_cpu(struct pc *pc, struct err *err)
 {
     int rc = cpu_model_new(pc->config.cpu, &pc->model, err);
@@ -261,6 +274,53 @@ static void add_power_and_debug(struct pc *pc)
     debug_ports_attach(&pc->debug_ports, &pc->bus);
 }
 
+/* The place of a disk's drive: the first one that is free. CDs begin at the second channel. */
+static int free_drive(const struct pc *pc, bool cdrom)
+{
+    static const uint8_t order[2][4] = {{0, 1, 3, 2}, {2, 3, 1, 0}};
+
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned place = order[cdrom][i];
+
+        if (!pc->ide.channels[place / 2].drives[place % 2].present)
+            return (int)place;
+    }
+    return -1;
+}
+
+static int add_ide_disk(struct pc *pc, const struct disk_config *disk, struct err *err)
+{
+    int place = free_drive(pc, disk->cdrom);
+
+    if (place < 0)
+        return err_set(err, -ENOSPC,
+                       "%s: the machine has room for four IDE drives; give others with if=virtio",
+                       block_path(disk->block));
+    ide_add_drive(&pc->ide, (unsigned)place / 2, (unsigned)place % 2, disk->block, disk->cdrom);
+    return 0;
+}
+
+/* A machine with firmware or with such disks has the controller. */
+static int add_ide(struct pc *pc, struct err *err)
+{
+    const struct pc_config *c = &pc->config;
+    bool wanted = c->firmware;
+    int rc;
+
+    for (unsigned i = 0; i < c->disk_count; i++)
+        wanted |= c->disks[i].interface == DISK_IDE;
+    if (!wanted)
+        return 0;
+    rc = ide_init(&pc->ide, &pc->pci, PCI_DEVFN(PIIX3_SLOT, 1), isa_line(pc, 14), isa_line(pc, 15),
+                  err);
+    if (rc == 0)
+        ide_attach(&pc->ide, &pc->bus);
+    for (unsigned i = 0; rc == 0 && i < c->disk_count; i++)
+        if (c->disks[i].interface == DISK_IDE)
+            rc = add_ide_disk(pc, &c->disks[i], err);
+    return rc;
+}
+
 static int add_pci(struct pc *pc, struct err *err)
 {
     struct io_range *pm = acpi_pm_attach(&pc->pm, &pc->bus, PC_PM_BASE);
@@ -277,7 +337,8 @@ static int add_pci(struct pc *pc, struct err *err)
     pc->host_bridge.remapped = memory_remapped;
     pc->host_bridge.opaque = pc;
     i440fx_attach(&pc->host_bridge, &pc->bus);
-    return piix3_init(&pc->south_bridge, &pc->pci, (struct irq){routed_irq, pc, 0}, pm, err);
+    rc = piix3_init(&pc->south_bridge, &pc->pci, (struct irq){routed_irq, pc, 0}, pm, err);
+    return rc;
 }
 
 static int add_virtio(struct pc *pc, struct err *err)
@@ -320,6 +381,8 @@ static int add_disks(struct pc *pc, struct err *err)
 
     for (unsigned i = 0; rc == 0 && i < pc->config.disk_count; i++)
         rc = block_attach(pc->config.disks[i].block, &owner, err);
+    if (rc == 0)
+        rc = add_ide(pc, err);
     if (rc == 0)
         rc = disks_init(&pc->disks, pc->config.disks, pc->config.disk_count, &pc->pci, err);
     return rc;
@@ -381,6 +444,17 @@ static const struct state_desc board_state_desc = {
     .loaded = board_loaded,
 };
 
+static void list_ide(struct pc *pc, struct state_list *list)
+{
+    for (unsigned i = 0; pc->ide.pci.pci && i < 4; i++) {
+        struct ide_channel *channel = &pc->ide.channels[i / 2];
+
+        if (i % 2 == 0)
+            state_add(list, &ide_channel_state_desc, i / 2, channel);
+        state_add(list, &ide_drive_state_desc, i, &channel->drives[i % 2]);
+    }
+}
+
 /* Also the order in which `loaded` hooks run: interrupts flow from the end to the beginning. */
 static int list_states(struct pc *pc, struct err *err)
 {
@@ -401,6 +475,7 @@ static int list_states(struct pc *pc, struct err *err)
     state_add(list, &acpi_pm_state_desc, 0, &pc->pm);
     state_add(list, &reset_control_state_desc, 0, &pc->reset_control);
     state_add(list, &i440fx_state_desc, 0, &pc->host_bridge);
+    list_ide(pc, list);
     state_add(list, &debug_ports_state_desc, 0, &pc->debug_ports);
     state_add(list, &fw_cfg_state_desc, 0, &pc->fw_cfg);
     virtio_pci_add_state(&pc->rng_pci, list, VIRTIO_RNG);
@@ -425,7 +500,7 @@ int pc_init(struct pc *pc, const struct pc_config *config, struct err *err)
     pc->a20 = true;
     bus_init(&pc->bus);
     clock_init(&pc->clock, config->time);
-    rc = memory_init(&pc->mem, config->memory, err);
+    rc = add_memory(pc, err);
     if (rc == 0)
         rc = add_cpu(pc, err);
     if (rc < 0)
@@ -442,6 +517,8 @@ int pc_init(struct pc *pc, const struct pc_config *config, struct err *err)
         rc = add_disks(pc, err);
     if (rc == 0)
         rc = add_fw_cfg(pc, err);
+    if (rc == 0 && config->firmware)
+        rc = pc_describe_to_firmware(pc, err);
     if (rc == 0)
         rc = list_states(pc, err);
 out:
@@ -462,6 +539,7 @@ void pc_free(struct pc *pc)
     disks_free(&pc->disks);
     state_list_free(pc->states);
     fw_cfg_free(&pc->fw_cfg);
+    ide_free(&pc->ide);
     cpu_free(pc->cpu);
     cpu_model_free(pc->model);
     memory_free(&pc->mem);
@@ -472,6 +550,7 @@ void pc_drain(struct pc *pc)
 {
     bus_lock(&pc->bus);
     disks_drain(&pc->disks);
+    ide_drain(&pc->ide);
     bus_unlock(&pc->bus);
 }
 
@@ -499,34 +578,20 @@ void pc_reset(struct pc *pc)
 
 /* --- starting a kernel --- */
 
-/* Where base registers can be, below the APICs: from where firmware begins to place them. */
-static uint32_t pci_window_start(const struct pc *pc)
+static int place_tables(struct pc *pc, const struct e820_map *map, struct err *err)
 {
-    return memory_low_size(&pc->mem) <= 2 * GIB ? 0x80000000 : MEMORY_HOLE_START;
-}
-
-static int build_acpi(struct pc *pc, const struct e820_map *map, struct err *err)
-{
-    const struct e820_entry *tables = e820_find(map, E820_ACPI, 0);
+    const struct e820_entry *region = e820_find(map, E820_ACPI, 0);
     const struct e820_entry *nvs = e820_find(map, E820_NVS, 0);
-    const struct acpi_config config = {
-        .cpus = 1,
-        .rsdp = ACPI_RSDP_ADDRESS,
-        .tables = tables->base,
-        .tables_size = tables->size,
-        .nvs = nvs->base,
-        .lapic = LAPIC_DEFAULT_BASE,
-        .ioapic = IOAPIC_BASE,
-        .ioapic_id = pc->ioapic.id,
-        .hpet = HPET_BASE,
-        .hpet_id = HPET_ID,
-        .pm_base = PC_PM_BASE,
-        .sci = PC_SCI,
-        .pci_window = pci_window_start(pc),
-        .vga = false,
-    };
+    const struct acpi_places places = {ACPI_RSDP_ADDRESS, region->base, region->size, nvs->base};
+    struct acpi_tables tables;
+    struct smbios smbios;
+    int rc = pc_make_acpi(pc, &tables, err);
 
-    return acpi_tables_build(&pc->mem, &config, err);
+    if (rc == 0)
+        rc = acpi_tables_place(&tables, &pc->mem, &places, err);
+    if (rc == 0 && pc_make_smbios(pc, &smbios))
+        rc = smbios_place(&smbios, &pc->mem, SMBIOS_ADDRESS, err);
+    return rc;
 }
 
 /* What kernels read of the BIOS's data area (segment 40h): the serial port, where the extended area
@@ -575,7 +640,7 @@ int pc_set_up_chip_set(struct pc *pc, struct err *err)
     struct pci_setup_config config = {
         .io = 0xc000,
         .io_end = 0x10000,
-        .memory = pci_window_start(pc),
+        .memory = pc_pci_window(pc),
         .memory_end = PC_PCI_WINDOW_END,
     };
     int rc;
@@ -638,6 +703,14 @@ static int describe_kernel(struct pc *pc, const struct e820_map *map, const char
     return err_set(err, -ENOMEM, "not enough memory to describe the kernel");
 }
 
+/* The processor begins at its reset vector, which is in the ROM. */
+int pc_boot_firmware(struct pc *pc, struct err *err)
+{
+    if (pc->config.firmware)
+        return 0;
+    return err_set(err, -ENOENT, "the machine has no firmware that could start it");
+}
+
 int pc_boot_kernel(struct pc *pc, const struct pc_kernel *kernel, struct err *err)
 {
     struct e820_map map;
@@ -656,7 +729,7 @@ int pc_boot_kernel(struct pc *pc, const struct pc_kernel *kernel, struct err *er
     if (rc == 0)
         rc = pc_set_up_chip_set(pc, err);
     if (rc == 0)
-        rc = build_acpi(pc, &map, err);
+        rc = place_tables(pc, &map, err);
     if (rc == 0)
         rc = write_bios_data(pc, err);
     if (rc == 0)

@@ -23,6 +23,7 @@
 #include "dev/i8042.h"
 #include "dev/i8254.h"
 #include "dev/i8259.h"
+#include "dev/ide.h"
 #include "dev/ioapic.h"
 #include "dev/lapic.h"
 #include "dev/mc146818.h"
@@ -55,6 +56,10 @@ struct pc_outside {
 
 #define PC_MAX_NETS 4
 
+/* What firmware tries to start from, as the BIOS numbers it. */
+enum pc_boot { PC_BOOT_NOTHING, PC_BOOT_DISK = 2, PC_BOOT_CD = 3, PC_BOOT_NET = 4 };
+#define PC_BOOT_DEVICES 3
+
 struct pc_config {
     uint64_t memory; /* bytes */
     const char *cpu; /* model and features, as cpu_model_new() reads them; NULL: the default */
@@ -64,6 +69,9 @@ struct pc_config {
     unsigned net_count;
     const struct disk_config *disks; /* in their order on the bus; not copied */
     unsigned disk_count;
+    const char *firmware; /* file with a BIOS, which starts the machine; NULL: none */
+    bool vga;
+    enum pc_boot boot[PC_BOOT_DEVICES]; /* with firmware: the first one first */
     struct pc_outside outside;
 };
 
@@ -97,6 +105,7 @@ struct pc {
     struct i440fx host_bridge;
     struct piix3 south_bridge;
     struct disks disks; /* of virtio */
+    struct ide ide;     /* not on the bus: there is none */
     struct debug_ports debug_ports;
     struct fw_cfg fw_cfg;
     struct virtio_rng rng;
@@ -126,6 +135,9 @@ struct pc_kernel {
     const char *kernel, *initrd, *cmdline;
     enum kernel_protocol protocol;
 };
+
+/* Lets the firmware start a machine that was just made or reset. */
+int pc_boot_firmware(struct pc *pc, struct err *err) MUST_USE;
 
 /* Loads a kernel into a machine that was just made or reset, and does what firmware would have done
  * before it. */

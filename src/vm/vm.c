@@ -404,6 +404,8 @@ static int boot(struct vm *vm, struct err *err)
 {
     const struct vm_config *c = &vm->config;
 
+    if (c->pc.firmware && !c->kernel)
+        return pc_boot_firmware(&vm->pc, err);
     if (!c->kernel)
         return err_set(
             err, -ENOENT,

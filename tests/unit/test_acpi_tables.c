@@ -22,6 +22,7 @@ struct fixture {
     struct memory mem;
     struct e820_map map;
     struct acpi_config config;
+    struct acpi_places places;
 };
 
 static int setup(void **state)
@@ -38,10 +39,6 @@ static int setup(void **state)
     assert_non_null(nvs);
     f->config = (struct acpi_config){
         .cpus = 2,
-        .rsdp = ACPI_RSDP_ADDRESS,
-        .tables = acpi->base,
-        .tables_size = acpi->size,
-        .nvs = nvs->base,
         .lapic = 0xfee00000,
         .ioapic = 0xfec00000,
         .hpet = 0xfed00000,
@@ -51,6 +48,7 @@ static int setup(void **state)
         .sci = 9,
         .pci_window = 0x80000000,
     };
+    f->places = (struct acpi_places){ACPI_RSDP_ADDRESS, acpi->base, acpi->size, nvs->base};
     *state = f;
     return 0;
 }
@@ -100,7 +98,7 @@ static void expect_table(struct fixture *f, gpa_t gpa, const char *signature)
 /* The table of that signature, through the XSDT. */
 static gpa_t find(struct fixture *f, const char *signature)
 {
-    gpa_t xsdt = number(f, f->config.rsdp + 24, 8);
+    gpa_t xsdt = number(f, f->places.rsdp + 24, 8);
     uint64_t count = (number(f, xsdt + 4, 4) - 36) / 8;
 
     for (uint64_t i = 0; i < count; i++) {
@@ -112,17 +110,25 @@ static gpa_t find(struct fixture *f, const char *signature)
     return 0;
 }
 
+static int place(struct fixture *f, struct err *err)
+{
+    struct acpi_tables tables;
+    int rc = acpi_tables_make(&tables, &f->config, err);
+
+    return rc < 0 ? rc : acpi_tables_place(&tables, &f->mem, &f->places, err);
+}
+
 static void build(struct fixture *f)
 {
     struct err err = {0};
 
-    assert_int_equal(acpi_tables_build(&f->mem, &f->config, &err), 0);
+    assert_int_equal(place(f, &err), 0);
 }
 
 static void pointers_and_checksums(void **state)
 {
     struct fixture *f = *state;
-    gpa_t rsdp = f->config.rsdp, rsdt, xsdt;
+    gpa_t rsdp = f->places.rsdp, rsdt, xsdt;
 
     build(f);
     expect_text(f, rsdp, "RSD PTR ");
@@ -151,7 +157,7 @@ static void fadt(void **state)
     fadt = find(f, "FACP");
     assert_int_equal(number(f, fadt + 4, 4), 268);
     assert_int_equal(number(f, fadt + 8, 1), 5);
-    assert_int_equal(number(f, fadt + 36, 4), f->config.nvs);
+    assert_int_equal(number(f, fadt + 36, 4), f->places.facs);
     expect_text(f, number(f, fadt + 36, 4), "FACS");
     expect_table(f, number(f, fadt + 40, 4), "DSDT");
     assert_int_equal(number(f, fadt + 140, 8), number(f, fadt + 40, 4));
@@ -218,23 +224,23 @@ static void madt(void **state)
 static void refuses_bad_places(void **state)
 {
     struct fixture *f = *state;
-    struct acpi_config good = f->config;
+    const struct acpi_places good = f->places;
     struct err err = {0};
 
-    f->config.tables_size = 512;
-    assert_true(acpi_tables_build(&f->mem, &f->config, &err) < 0);
-    f->config = good;
-    f->config.tables = RAM - 512;
-    assert_true(acpi_tables_build(&f->mem, &f->config, &err) < 0);
-    f->config = good;
-    f->config.rsdp = 0xdfff0;
-    assert_true(acpi_tables_build(&f->mem, &f->config, &err) < 0);
-    f->config = good;
-    f->config.nvs = RAM;
-    assert_true(acpi_tables_build(&f->mem, &f->config, &err) < 0);
-    f->config = good;
+    f->places.tables_size = 512;
+    assert_true(place(f, &err) < 0);
+    f->places = good;
+    f->places.tables = RAM - 512;
+    assert_true(place(f, &err) < 0);
+    f->places = good;
+    f->places.rsdp = 0xdfff0;
+    assert_true(place(f, &err) < 0);
+    f->places = good;
+    f->places.facs = RAM;
+    assert_true(place(f, &err) < 0);
+    f->places = good;
     f->config.cpus = 100000;
-    assert_true(acpi_tables_build(&f->mem, &f->config, &err) < 0);
+    assert_true(place(f, &err) < 0);
     assert_true(strlen(err.text) > 20);
 }
 

@@ -124,9 +124,12 @@ static void refused(void **state)
         {"--init", "x", "did you mean --initrd?"},
         {"--zzzzzz", "x", "lists the options"},
         {"-q", "x", "unknown option -q"},
-        {"disk.img", "x", "disk.img"},
+        {"disk.img", "x", "one file more"},
         {"-", "x", "not an option"},
-        {"--", "x", "not an option"},
+        {"--boot", "floppy", "cd,disk"},
+        {"--boot", "cd,disk,net,cd", "cd,disk"},
+        {"--boot", "cd,", "cd,disk"},
+        {"--display", "gtk", "none or text"},
         {"--initrd", "x", "--kernel"},
     };
     struct options o;

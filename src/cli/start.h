@@ -1,0 +1,16 @@
+/* start.h - what starts the machine: a kernel, or firmware that looks for something on the disks. A
+ * lone image is found out to be a kernel, a CD or a disk. Main thread. */
+#ifndef DOBLE_CLI_START_H
+#define DOBLE_CLI_START_H
+
+#include "cli/options.h"
+
+struct start {
+    const char *kernel;   /* NULL: none */
+    const char *firmware; /* file; NULL: none. Neither: the built-in guest, or a saved machine */
+    struct disk_options disks; /* all of them */
+};
+
+int start_choose(struct start *start, const struct options *options, struct err *err) MUST_USE;
+
+#endif
