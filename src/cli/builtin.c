@@ -67,7 +67,9 @@ void builtin_free(struct builtin *guest)
     guest->kernel = guest->initrd = NULL;
 }
 
-const char *builtin_append(bool terminal)
+const char *builtin_append(bool terminal, bool virtio)
 {
+    if (virtio)
+        return terminal ? "console=hvc0 quiet" : "console=hvc0 quiet doble.batch";
     return terminal ? "console=ttyS0 quiet" : "console=ttyS0 quiet doble.batch";
 }

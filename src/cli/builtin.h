@@ -17,6 +17,6 @@ int builtin_find(struct builtin *guest, struct err *err) MUST_USE;
 void builtin_free(struct builtin *guest);
 
 /* Its kernel's command line. Without a terminal the guest shows that it works and powers off. */
-const char *builtin_append(bool terminal);
+const char *builtin_append(bool terminal, bool virtio);
 
 #endif

@@ -211,6 +211,14 @@ static int take_serial(struct options *o, const char *value, struct err *err)
     return 0;
 }
 
+static int take_console(struct options *o, const char *value, struct err *err)
+{
+    o->virtio_console = strcmp(value, "virtio") == 0;
+    if (o->virtio_console || strcmp(value, "serial") == 0)
+        return 0;
+    return bad_value(err, "console", value, "serial or virtio");
+}
+
 static int take_net(struct options *o, const char *value, struct err *err)
 {
     struct net_config config;
@@ -437,6 +445,8 @@ static const struct option table[] = {
     {0, "cpu", "MODEL", "processor: MODEL[,+feature][,-feature]; 'help' lists them", take_cpu},
     {0, "serial", "WHERE", "first serial port: stdio (default), none, file:PATH, unix:PATH",
      take_serial},
+    {0, "console", "DEVICE", "what --serial connects: serial (default), or also virtio (hvc0)",
+     take_console},
     {'n', "net", "NETWORK", "none (default), user[,hostfwd=tcp:ADDR:PORT-:PORT] or tap,ifname=NAME",
      take_net},
     {0, "time", "MODE", "host (default), or virtual: one ns an instruction, repeatable", take_time},

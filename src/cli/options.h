@@ -46,6 +46,7 @@ struct options {
     enum serial_kind serial;
     bool serial_given;
     const char *serial_path; /* SERIAL_FILE, SERIAL_UNIX */
+    bool virtio_console;     /* beside the serial port */
     struct net_config nets[PC_MAX_NETS];
     unsigned net_count; /* those of NET_NONE are not counted */
     enum clock_mode time;

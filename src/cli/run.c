@@ -157,6 +157,11 @@ static void raw_terminal(void *opaque)
     terminal_raw(opaque);
 }
 
+static bool size_of_terminal(void *opaque, uint16_t *columns, uint16_t *rows)
+{
+    return terminal_size(opaque, columns, rows);
+}
+
 static struct vm_config make_config(struct session *s)
 {
     const struct options *o = s->options;
@@ -166,6 +171,7 @@ static struct vm_config make_config(struct session *s)
                .cpu = o->cpu,
                .time = o->time,
                .debug_exit = o->debug_exit,
+               .virtio_console = o->virtio_console,
                .net_count = o->net_count},
         .engine = engine_find(o->engine),
         .engine_config = {.code_cache = o->code_cache},
@@ -180,6 +186,7 @@ static struct vm_config make_config(struct session *s)
         .timeline = s->timeline,
         .terminal_restore = restore_terminal,
         .terminal_raw = raw_terminal,
+        .terminal_size = size_of_terminal,
         .terminal = &s->terminal,
     };
 
@@ -196,7 +203,7 @@ static struct vm_config make_config(struct session *s)
     } else if (!c.kernel && !c.pc.firmware) {
         c.kernel = s->builtin.kernel;
         c.initrd = s->builtin.initrd;
-        c.append = o->append ? o->append : builtin_append(isatty(STDIN_FILENO));
+        c.append = o->append ? o->append : builtin_append(isatty(STDIN_FILENO), o->virtio_console);
     }
     return c;
 }

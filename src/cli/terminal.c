@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -112,6 +113,17 @@ static bool escape_command(struct terminal *terminal, uint8_t key, bool *quit)
     default: print_help_line(); break;
     }
     return false;
+}
+
+bool terminal_size(const struct terminal *terminal, uint16_t *columns, uint16_t *rows)
+{
+    struct winsize size;
+
+    if (!terminal->is_terminal || ioctl(STDIN_FILENO, TIOCGWINSZ, &size) < 0 || !size.ws_col)
+        return false;
+    *columns = size.ws_col;
+    *rows = size.ws_row;
+    return true;
 }
 
 size_t terminal_filter(struct terminal *terminal, uint8_t *bytes, size_t count, bool *quit)

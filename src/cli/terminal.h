@@ -23,6 +23,9 @@ void terminal_raw(struct terminal *terminal);
 /* The settings of before. */
 void terminal_restore(struct terminal *terminal);
 
+/* How large its window is; false: it has none. */
+bool terminal_size(const struct terminal *terminal, uint16_t *columns, uint16_t *rows);
+
 /* Takes the Ctrl-] commands and what is typed to the monitor out of `bytes` in place and returns
  * how many bytes are left for the guest; sets *quit when the user wants to leave. */
 size_t terminal_filter(struct terminal *terminal, uint8_t *bytes, size_t count, bool *quit);

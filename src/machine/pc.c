@@ -341,6 +341,18 @@ static int add_pci(struct pc *pc, struct err *err)
     return rc;
 }
 
+static int add_console(struct pc *pc, struct err *err)
+{
+    if (!pc->config.virtio_console)
+        return 0;
+    virtio_console_init(&pc->console, &pc->mem, &pc->clock);
+    pc->console.transmit = serial_tx;
+    pc->console.ready = pc->console.more = serial_ready;
+    pc->console.opaque = pc;
+    virtio_pci_init(&pc->console_pci, &pc->console.virtio);
+    return pci_add(&pc->pci, &pc->console_pci.pci, PCI_ANY_SLOT, err);
+}
+
 static int add_virtio(struct pc *pc, struct err *err)
 {
     int rc;
@@ -348,6 +360,8 @@ static int add_virtio(struct pc *pc, struct err *err)
     virtio_rng_init(&pc->rng, &pc->mem, &pc->clock);
     virtio_pci_init(&pc->rng_pci, &pc->rng.virtio);
     rc = pci_add(&pc->pci, &pc->rng_pci.pci, PCI_ANY_SLOT, err);
+    if (rc == 0)
+        rc = add_console(pc, err);
     for (unsigned i = 0; rc == 0 && i < pc->config.net_count; i++) {
         struct pc_nic *nic = &pc->nics[i];
 
@@ -412,7 +426,7 @@ static int add_fw_cfg(struct pc *pc, struct err *err)
 /* --- state --- */
 
 /* Instances of virtio devices in a saved machine. */
-enum { VIRTIO_RNG = 0, VIRTIO_NETS = 2, VIRTIO_DISKS = VIRTIO_NETS + PC_MAX_NETS };
+enum { VIRTIO_RNG = 0, VIRTIO_CONSOLE = 1, VIRTIO_NETS = 2, VIRTIO_DISKS = VIRTIO_NETS + PC_MAX_NETS };
 
 static void board_before_save(void *object)
 {
@@ -480,6 +494,10 @@ static int list_states(struct pc *pc, struct err *err)
     state_add(list, &fw_cfg_state_desc, 0, &pc->fw_cfg);
     virtio_pci_add_state(&pc->rng_pci, list, VIRTIO_RNG);
     state_add(list, &virtio_rng_state_desc, 0, &pc->rng);
+    if (pc->config.virtio_console) {
+        virtio_pci_add_state(&pc->console_pci, list, VIRTIO_CONSOLE);
+        state_add(list, &virtio_console_state_desc, 0, &pc->console);
+    }
     for (unsigned i = 0; i < pc->config.net_count; i++) {
         virtio_pci_add_state(&pc->nics[i].pci, list, VIRTIO_NETS + i);
         state_add(list, &virtio_net_state_desc, i, &pc->nics[i].net);
@@ -756,10 +774,32 @@ void pc_power_button(struct pc *pc)
 
 size_t pc_serial_receive(struct pc *pc, const uint8_t *bytes, size_t count)
 {
-    size_t taken;
+    size_t taken = 0;
 
     bus_lock(&pc->bus);
-    taken = ns16550_receive(&pc->com1, bytes, count);
+    if (!virtio_running(&pc->console.virtio))
+        taken = ns16550_receive(&pc->com1, bytes, count);
+    else if (!pc->clock.stopped)
+        taken = virtio_console_receive(&pc->console, bytes, count);
     bus_unlock(&pc->bus);
     return taken;
+}
+
+void pc_serial_pump(struct pc *pc)
+{
+    if (!pc->config.virtio_console)
+        return;
+    bus_lock(&pc->bus);
+    if (!pc->clock.stopped)
+        virtio_console_pump(&pc->console);
+    bus_unlock(&pc->bus);
+}
+
+void pc_console_resize(struct pc *pc, uint16_t columns, uint16_t rows)
+{
+    if (!pc->config.virtio_console)
+        return;
+    bus_lock(&pc->bus);
+    virtio_console_resize(&pc->console, columns, rows);
+    bus_unlock(&pc->bus);
 }

@@ -34,6 +34,7 @@
 #include "machine/disks.h"
 #include "mem/memory.h"
 #include "virtio/pci_transport.h"
+#include "virtio/virtio_console.h"
 #include "virtio/virtio_net.h"
 #include "virtio/virtio_rng.h"
 
@@ -50,7 +51,7 @@ struct pc_outside {
     void (*reset)(void *opaque); /* wanted by the guest; done later with pc_reset() */
     void (*debug_exit)(void *opaque, uint32_t value);
     void (*serial_tx)(void *opaque, const uint8_t *bytes, size_t count);
-    void (*serial_ready)(void *opaque); /* pc_serial_receive() will take bytes again */
+    void (*serial_ready)(void *opaque); /* call pc_serial_receive() and pc_serial_pump() again */
     void *opaque;
 };
 
@@ -65,6 +66,7 @@ struct pc_config {
     const char *cpu; /* model and features, as cpu_model_new() reads them; NULL: the default */
     enum clock_mode time;
     int debug_exit;                /* port, or DEBUG_PORTS_NO_EXIT */
+    bool virtio_console;           /* beside the serial port, at the same far end */
     struct net *nets[PC_MAX_NETS]; /* what the network cards are connected to; the caller's */
     unsigned net_count;
     const struct disk_config *disks; /* in their order on the bus; not copied */
@@ -111,6 +113,8 @@ struct pc {
     struct virtio_rng rng;
     struct virtio_pci rng_pci;
     struct pc_nic nics[PC_MAX_NETS];
+    struct virtio_console console; /* if config.virtio_console */
+    struct virtio_pci console_pci;
 
     uint16_t isa_lines, pci_lines; /* ISA interrupts as devices drive them, and as PIRQs do */
     bool a20;                      /* address line 20 is not masked */
@@ -150,7 +154,12 @@ void pc_drain(struct pc *pc);
 
 /* Presses the power button. */
 void pc_power_button(struct pc *pc);
-/* Bytes for the first serial port; returns how many it took. */
+/* Bytes for the first serial port, or for the console on virtio once its driver is there; returns
+ * how many it took. */
 size_t pc_serial_receive(struct pc *pc, const uint8_t *bytes, size_t count);
+/* Goes on with output that the console on virtio has more of. */
+void pc_serial_pump(struct pc *pc);
+/* The size of the window that the console on virtio is in. */
+void pc_console_resize(struct pc *pc, uint16_t columns, uint16_t rows);
 
 #endif

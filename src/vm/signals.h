@@ -14,6 +14,7 @@ enum signal_request {
     SIGNAL_SAVE,      /* SIGUSR1 */
     SIGNAL_STOP,      /* SIGTSTP */
     SIGNAL_CONTINUED, /* SIGCONT */
+    SIGNAL_RESIZED,   /* the window of the terminal has another size */
 };
 
 /* Blocks the signals, and gives a descriptor to poll for them. Before any thread is started. */

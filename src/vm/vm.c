@@ -180,6 +180,8 @@ static void on_flow(void *opaque, bool full)
     pthread_mutex_unlock(&vm->lock);
     if (full)
         stop_vcpu(vm);
+    else
+        wake_main(vm);
 }
 
 /* --- the vCPU thread --- */
@@ -441,6 +443,16 @@ static void terminal(struct vm *vm, void (*change)(void *opaque))
         change(vm->config.terminal);
 }
 
+/* The guest is told how large the terminal's window is, if it has a console to which that means
+ * something. */
+static void window_size(struct vm *vm)
+{
+    uint16_t columns, rows;
+
+    if (vm->config.terminal_size && vm->config.terminal_size(vm->config.terminal, &columns, &rows))
+        pc_console_resize(&vm->pc, columns, rows);
+}
+
 /* The terminal is the shell's while we are stopped, and guest time stands still. */
 static void stop_process(struct vm *vm)
 {
@@ -448,6 +460,7 @@ static void stop_process(struct vm *vm)
     terminal(vm, vm->config.terminal_restore);
     signals_stop_process();
     terminal(vm, vm->config.terminal_raw);
+    window_size(vm);
     vm_resume(vm);
 }
 
@@ -482,7 +495,9 @@ static void handle_signal(struct vm *vm, enum signal_request request, unsigned n
     case SIGNAL_STOP: stop_process(vm); break;
     case SIGNAL_CONTINUED: /* stopped by SIGSTOP: the terminal may have been changed meanwhile */
         terminal(vm, vm->config.terminal_raw);
+        window_size(vm);
         break;
+    case SIGNAL_RESIZED: window_size(vm); break;
     default: break;
     }
 }
@@ -551,6 +566,18 @@ static const struct timespec *timeout(struct vm *vm, struct timespec *ts)
     ts->tv_sec = (time_t)(wait / NS_PER_SECOND);
     ts->tv_nsec = (long)(wait % NS_PER_SECOND);
     return ts;
+}
+
+/* A console that has more to say goes on when there is room. */
+static void pump_console(struct vm *vm)
+{
+    bool full;
+
+    pthread_mutex_lock(&vm->lock);
+    full = vm->output_full;
+    pthread_mutex_unlock(&vm->lock);
+    if (!full)
+        pc_serial_pump(&vm->pc);
 }
 
 static void output_error(struct err *err, int error)
@@ -632,6 +659,7 @@ static void main_loop(struct vm *vm)
         wait_and_handle(vm, timeout(vm, &ts));
         run_host_timers(vm);
         feed_serial(vm);
+        pump_console(vm);
         check_console(vm);
         tell_debugger(vm);
         if (reset_wanted(vm) && current_end(vm) == VM_RUNNING)
@@ -701,7 +729,8 @@ enum vm_end vm_run(struct vm *vm)
     if (start_threads(vm, &vm->end_err) < 0)
         return vm->end = VM_FAILED;
     terminal(vm, vm->config.terminal_raw); /* not before signals are ours to handle */
-    vm_resume(vm);                         /* vm_init() left it paused */
+    window_size(vm);
+    vm_resume(vm); /* vm_init() left it paused */
     main_loop(vm);
     vm_pause(vm);
     pthread_join(vm->vcpu, NULL);

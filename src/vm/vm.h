@@ -59,6 +59,7 @@ struct vm_config {
      * be NULL. */
     void (*terminal_restore)(void *opaque);
     void (*terminal_raw)(void *opaque);
+    bool (*terminal_size)(void *opaque, uint16_t *columns, uint16_t *rows); /* false: unknown */
     void *terminal;
 };
 
@@ -87,7 +88,8 @@ struct vm {
     enum vm_end end;
     uint32_t end_value;
     struct err end_err;
-    struct err engine_err; /* why the engine that was asked for is not the one that runs; or empty */
+    struct err
+        engine_err; /* why the engine that was asked for is not the one that runs; or empty */
 };
 
 /* Makes a machine and loads its kernel, if it has one. On an error nothing is left. */
