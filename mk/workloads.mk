@@ -3,7 +3,9 @@
 
 WORKLOAD_ARCH ?= amd64
 
-check-workloads: $(BUILD)/doble ## real programs in a guest and natively, byte for byte (hours)
+check-workloads: ## real programs in a guest and natively, byte for byte (hours)
+	@scripts/setup workloads
+	@$(SUBMAKE) -s $(BUILD)/doble
 	@tests/workloads/make-root $(BUILD) $(WORKLOAD_ARCH)
 	@tests/workloads/run --build $(BUILD) --arch $(WORKLOAD_ARCH) $(WORKLOADS)
 
