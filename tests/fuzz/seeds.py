@@ -316,9 +316,53 @@ def state():
     yield "magic", b"\x10DobleVM\n" + bytes(400)
 
 
+def virtio():
+    """Drivers that do what they should, and then the unexpected."""
+    def set_up(device, features=0xffffffff, size=4):
+        return struct.pack("<BBBI", 0, device, size, features)
+
+    def offer(device, queue, index, *descs, doorbell=True):
+        """Descriptors are (number of the buffer, flags, length)."""
+        kind = queue | (len(descs) - 1) << 4 | (0x80 if doorbell else 0)
+        return struct.pack("<BBBB", 1, device, kind, index) + \
+            b"".join(struct.pack("<HBH", 2 * buffer + 1, flags, length) for buffer, flags, length in descs)
+
+    def ram(buffer, data):
+        return struct.pack("<BIH", 7, 0x80000 + (2 * buffer + 1) * 16, len(data)) + data
+
+    def packet(length, kind=0):
+        return struct.pack("<BHH", 11, kind, 6) + b"\x52\x54\0\x12\x34\x56" + struct.pack("<H", length)
+
+    pump, save = b"\4", b"\x0e"
+    entropy = set_up(0) + b"".join(offer(0, 0, i, (8 * i, 2, 100 * i + 1)) for i in range(5))
+    output = set_up(1) + ram(0, b"hello") + offer(1, 1, 0, (0, 0, 5)) + offer(1, 1, 1, (0, 0x80, 20))
+    keys = offer(1, 0, 0, (9, 2, 4)) + offer(1, 0, 1, (10, 2, 4)) + struct.pack("<BH", 12, 6) + b"abcdef"
+    card = set_up(2)
+    send = ram(0, bytes(12) + bytes(range(60))) + offer(2, 1, 0, (0, 1, 12), (1, 0, 60)) + pump
+    header = ram(0, struct.pack("<BBHHHHH", 1, 1, 54, 1000, 34, 16, 0) + bytes(100))
+    large = header + offer(2, 1, 2, (0, 1, 12), (9, 1, 3000), (300, 0, 3000)) + pump
+    room = b"".join(offer(2, 0, i, (100 + 40 * i, 2, 500)) for i in range(6))
+    control = ram(50, b"\0\0\0") + offer(2, 2, 0, (50, 1, 3), (60, 2, 1)) + \
+        ram(50, b"\1\0\1\0\0\0\x52\x54\0\x12\x34\x56\0\0\0\0") + offer(2, 2, 2, (50, 1, 16), (60, 2, 1))
+    yield "entropy", entropy + save + entropy
+    yield "console", output + keys + save + output + b"\x0d\0\0\0\x10"
+    yield "send", card + send + large + save + send
+    yield "receive", card + room + packet(100) + packet(1500) + packet(2400, 0x0101) + save + packet(60)
+    yield "control", card + control + room + packet(100)
+    yield "reset-while-sending", card + send[:-1] + pump + set_up(2) + room + send
+    yield "single-buffers", set_up(2, 0xffff7fff) + room + packet(100) + packet(1500) + packet(400)
+    yield "paused", card + room + b"\x0f" + packet(100) + send + b"\x0f" + pump + packet(100)
+    for device in range(3):
+        yield f"loop-{device}", set_up(device) + offer(device, 1, 0, (0, 1, 5), (1, 1, 5), (2, 1, 5), (3, 1, 5))
+        yield f"indirect-{device}", set_up(device) + ram(0, struct.pack("<QIHH", 0x90000, 64, 2, 0)) + \
+            offer(device, 0, 0, (0, 4, 16)) + packet(30)
+        yield f"window-{device}", b"".join(
+            struct.pack("<BBBBI", 10, device, 5, reg, 4) for reg in range(0x40, 0xa8, 4))
+
+
 def main():
     root = pathlib.Path(sys.argv[1])
-    for make in (cpu, engines, devices, loaders, gdb, monitor, state):
+    for make in (cpu, engines, devices, loaders, gdb, monitor, state, virtio):
         folder = root / make.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in make():
