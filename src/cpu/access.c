@@ -80,7 +80,10 @@ static void enter_tlb(struct cpu *cpu, struct tlb_entry *e, gva_t gva, unsigned 
 {
     uint64_t tag = tlb_tag(gva), invalid = tlb_invalid_tag(tlb_index(gva));
     uintptr_t addend = (uintptr_t)host_page - (uintptr_t)(gva & PAGE_MASK);
-    size_t table = (size_t)(e - cpu->tlb->space->entries[0]) / TLB_SIZE;
+    struct tlb_space *space = cpu->tlb->space;
+    size_t table = (size_t)(e - space->entries[0]) / TLB_SIZE;
+    uint64_t bit = UINT64_C(1) << tlb_index(gva) % 64;
+    uint64_t *global = &space->global[table][tlb_index(gva) / 64];
 
     if (e->addend != addend || (e->read_tag != tag && e->fetch_tag != tag)) {
         e->read_tag = e->write_tag = e->fetch_tag = invalid;
@@ -92,7 +95,8 @@ static void enter_tlb(struct cpu *cpu, struct tlb_entry *e, gva_t gva, unsigned 
         e->read_tag = tag;
         e->write_tag = t->writable && !slow_stores ? tag : invalid;
     }
-    cpu->tlb->space->used[table] = true;
+    *global = t->global ? *global | bit : *global & ~bit;
+    space->used[table] = true;
     if (t->page_size > PAGE_SIZE)
         tlb_note_large(cpu->tlb, gva, t->page_size);
     cpu->stats.tlb_fills++;

@@ -250,6 +250,7 @@ struct cpu_native {
     struct tlb_entry *table; /* the TLB's table for data accesses; follows tlb->current */
     uint64_t page_base;      /* linear address of the page whose code runs */
     void *jumps;             /* jump cache in force */
+    uint64_t jump_key, negated_key; /* what RIPs are found with in it */
     uint64_t index_mask, page_mask, jump_mask, if_mask; /* operands for PEXT */
     /* The page of the stack that is kept: RSP lives in host RSP with `stack_addend` added, and bytes
      * at x there are in the page when PEXT(x + window_base, window_mask) is 0: it is the negated

@@ -50,6 +50,11 @@ void tlb_select(struct cpu *cpu)
     tlb_forget_stack(cpu);
 }
 
+static bool is_global(const struct tlb_space *space, unsigned table, unsigned index)
+{
+    return space->global[table][index / 64] >> index % 64 & 1;
+}
+
 static void clear_space(struct tlb_space *space)
 {
     for (unsigned t = 0; t < TLB_TABLES; t++) {
@@ -57,7 +62,42 @@ static void clear_space(struct tlb_space *space)
             clear_table(space->entries[t]);
         space->used[t] = false;
     }
+    memset(space->global, 0, sizeof space->global);
     space->epoch++;
+}
+
+/* All but entries of global pages. */
+static void clear_local(struct tlb_space *space)
+{
+    for (unsigned t = 0; t < TLB_TABLES; t++)
+        for (unsigned i = 0; space->used[t] && i < TLB_SIZE; i++)
+            if (!is_global(space, t, i))
+                clear_entry(&space->entries[t][i], i);
+    space->epoch++;
+}
+
+static void forget_kernel_code(struct tlb *tlb)
+{
+    tlb->kernel_epoch++;
+    tlb->kernel_is_local = false;
+}
+
+static unsigned code_page_bit(gva_t gva)
+{
+    return (unsigned)(gva >> PAGE_SHIFT) % TLB_CODE_PAGES;
+}
+
+void tlb_note_code(struct cpu *cpu, gva_t gva)
+{
+    struct tlb *tlb = cpu->tlb;
+    const struct tlb_space *space = tlb->space;
+    unsigned index = tlb_index(gva), bit = code_page_bit(gva);
+    unsigned table = tlb->current == space->entries[TLB_SUPER_AC] ? TLB_SUPER_AC : TLB_SUPER;
+
+    tlb->code_pages[bit / 64] |= UINT64_C(1) << bit % 64;
+    if (cpu->cpl != 3 &&
+        !(space->entries[table][index].fetch_tag == tlb_tag(gva) && is_global(space, table, index)))
+        tlb->kernel_is_local = true;
 }
 
 void tlb_flush_all(struct cpu *cpu)
@@ -73,6 +113,8 @@ void tlb_flush_all(struct cpu *cpu)
     tlb->large_mask = 0;
     tlb->large_base = 1;
     tlb->code_epoch++;
+    forget_kernel_code(tlb);
+    memset(tlb->code_pages, 0, sizeof tlb->code_pages);
     cpu->stats.tlb_flushes++;
 }
 
@@ -94,9 +136,11 @@ void tlb_load_cr3(struct cpu *cpu, bool no_flush)
 
     tlb->code_epoch++;
     if (!no_flush || space->pcid != pcid || !(cpu->cr4 & CR4_PCIDE)) {
-        clear_space(space);
+        clear_local(space);
         cpu->stats.tlb_flushes++;
     }
+    if (tlb->kernel_is_local)
+        forget_kernel_code(tlb);
     space->pcid = pcid;
     tlb->space = space;
     tlb_select(cpu);
@@ -121,7 +165,8 @@ void tlb_note_large(struct tlb *tlb, gva_t gva, uint64_t size)
 void tlb_invalidate_page(struct cpu *cpu, gva_t gva)
 {
     struct tlb *tlb = cpu->tlb;
-    unsigned index = tlb_index(gva);
+    unsigned index = tlb_index(gva), bit = code_page_bit(gva);
+    bool code = tlb->code_pages[bit / 64] >> bit % 64 & 1;
 
     /* A large page is spread over many entries, of which any may stand for this address. */
     if ((gva & tlb->large_mask) == tlb->large_base) {
@@ -131,7 +176,11 @@ void tlb_invalidate_page(struct cpu *cpu, gva_t gva)
     for (unsigned s = 0; s < TLB_SPACES; s++) {
         for (unsigned t = 0; t < TLB_TABLES; t++)
             clear_entry(&tlb->spaces[s].entries[t][index], index);
-        tlb->spaces[s].epoch++;
+        tlb->spaces[s].epoch += code;
+    }
+    if (code) {
+        forget_kernel_code(tlb);
+        memset(tlb->code_pages, 0, sizeof tlb->code_pages);
     }
     tlb_forget_stack(cpu);
     tlb->code_epoch++;

@@ -19,6 +19,7 @@
 
 #define TLB_BITS 10
 #define TLB_SIZE (1u << TLB_BITS)
+#define TLB_CODE_PAGES 65536
 #define TLB_SPACES 4 /* address spaces whose entries can live side by side */
 
 struct tlb_entry {
@@ -33,7 +34,8 @@ enum tlb_table { TLB_USER, TLB_SUPER, TLB_SUPER_AC, TLB_TABLES };
 struct tlb_space {
     uint64_t pcid;         /* UINT64_MAX: free */
     bool used[TLB_TABLES]; /* the table has entries */
-    uint64_t epoch;        /* like code_epoch below, of this address space alone */
+    uint64_t epoch;        /* like code_epoch below, of this address space's user code alone */
+    uint64_t global[TLB_TABLES][TLB_SIZE / 64]; /* bits: the entry outlives a load of CR3 */
     struct tlb_entry entries[TLB_TABLES][TLB_SIZE];
 };
 
@@ -48,6 +50,13 @@ struct tlb {
     /* an engine that caches code by linear address compares this: it changes when a linear address
      * may mean another page of code (every flush, INVLPG, address-space switch) */
     uint64_t code_epoch;
+    /* The same of code at CPL 0 to 2, in all address spaces. It stays when CR3 is loaded, as long
+     * as all such code that was noted by tlb_note_code() is in global pages. */
+    uint64_t kernel_epoch;
+    bool kernel_is_local; /* some is not */
+    /* By a hash of the page: code of it may be cached by linear address. INVLPG of other pages
+     * leaves epochs alone. */
+    uint64_t code_pages[TLB_CODE_PAGES / 64];
     struct tlb_entry checked[TLB_SIZE]; /* always empty */
     struct tlb_space spaces[TLB_SPACES];
 };
@@ -62,6 +71,8 @@ void tlb_note_large(struct tlb *tlb, gva_t gva, uint64_t size);
 /* Picks `current` by CPL and AC; call when either changes (cpu_update_mode does). */
 void tlb_select(struct cpu *cpu);
 void tlb_flush_all(struct cpu *cpu);
+/* An engine caches, by its linear address, code that it has just fetched through the TLB. */
+void tlb_note_code(struct cpu *cpu, gva_t gva);
 /* CR3 was loaded: switch or flush, by CR4.PCIDE and bit 63 of the value written. */
 void tlb_load_cr3(struct cpu *cpu, bool no_flush);
 /* INVLPG: the page of gva, in every table, global or not. */

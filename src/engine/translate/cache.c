@@ -42,35 +42,38 @@ static struct tblock **page_slot(const struct translator *t, const uint8_t *code
 
 /* --- jump caches --- */
 
-/* An empty slot holds an address that has another slot. */
-static void clear_slot(const struct translator *t, struct jump_cache *jumps, unsigned n)
+/* An empty slot leads out, if it is ever met: its tag belongs to no RIP that a key makes of it but
+ * one in 2^64. */
+static void clear_slot(const struct translator *t, struct jump_slot *slot)
 {
-    struct jump_slot *slot = &jumps->slots[n];
-
-    slot->negated_rip = n == 0 ? 0 - (UINT64_C(1) << JUMP_CACHE_SHIFT) : 0;
-    slot->entry = t->stub_exit + (t->executable - t->writable);
-    slot->page_base = 0;
+    *slot = (struct jump_slot){.entry = t->stub_unknown + (t->executable - t->writable)};
 }
 
-static void clear_jumps(const struct translator *t, struct jump_cache *jumps)
+static uint64_t scramble(uint64_t x)
 {
-    for (unsigned i = 0; i < 1u << JUMP_CACHE_BITS; i++)
-        clear_slot(t, jumps, i);
+    x = (x ^ x >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    x = (x ^ x >> 27) * UINT64_C(0x94D049BB133111EB);
+    return x ^ x >> 31;
 }
 
+/* What was entered under another key is not found any more, so nothing has to be emptied when
+ * linear addresses may mean other code. The guest cannot foresee keys. */
 struct jump_cache *translate_jumps(struct cpu *cpu)
 {
     struct translator *t = translator_of(cpu);
     struct tlb_space *space = cpu->tlb->space;
-    size_t n = (size_t)(space - cpu->tlb->spaces) * 2 + (cpu->cpl == 3);
-    struct jump_cache *jumps = &t->jumps[n];
+    bool user = cpu->cpl == 3;
+    struct jump_cache *jumps = &t->jumps[user ? (size_t)(space - cpu->tlb->spaces) : TLB_SPACES];
+    uint64_t epoch = user ? space->epoch : cpu->tlb->kernel_epoch;
 
-    if (jumps->epoch != space->epoch + 1 || jumps->mode != cpu->mode) {
-        clear_jumps(t, jumps);
-        jumps->epoch = space->epoch + 1; /* 0 is never valid */
+    if (jumps->epoch != epoch || jumps->mode != cpu->mode) {
+        jumps->epoch = epoch;
         jumps->mode = cpu->mode;
+        jumps->key = scramble(t->jump_seed + scramble(epoch + scramble(cpu->mode)));
     }
     cpu->native.jumps = jumps->slots;
+    cpu->native.jump_key = jumps->key;
+    cpu->native.negated_key = 0 - jumps->key;
     return jumps;
 }
 
@@ -84,14 +87,19 @@ const uint8_t *translate_jump_find(const struct jump_cache *jumps, uint64_t rip)
 {
     const struct jump_slot *slot = jump_slot(jumps, rip);
 
-    return slot->negated_rip + rip == 0 ? slot->entry : NULL;
+    return slot->negated_tag + rip + jumps->key == 0 ? slot->entry : NULL;
 }
 
-void translate_jump_enter(struct jump_cache *jumps, uint64_t rip, uint8_t *entry)
+void translate_jump_enter(struct cpu *cpu, uint8_t *entry)
 {
-    struct jump_slot *slot = jump_slot(jumps, rip);
+    uint64_t rip = cpu->rip;
+    struct jump_cache *jumps;
+    struct jump_slot *slot;
 
-    slot->negated_rip = 0 - rip;
+    tlb_note_code(cpu, rip);
+    jumps = translate_jumps(cpu);
+    slot = jump_slot(jumps, rip);
+    slot->negated_tag = 0 - (rip + jumps->key);
     slot->entry = entry;
     slot->page_base = rip & PAGE_MASK;
 }
@@ -103,19 +111,17 @@ static void forget_block(struct translator *t, const struct tblock *dead)
     unsigned first = ((uintptr_t)dead->code & ~(uintptr_t)PAGE_MASK) >> JUMP_CACHE_SHIFT;
     unsigned step = PAGE_SIZE >> JUMP_CACHE_SHIFT;
 
-    for (unsigned i = 0; i < TLB_SPACES * 2; i++)
+    for (unsigned i = 0; i < JUMP_CACHES; i++)
         for (unsigned n = first; n < 1u << JUMP_CACHE_BITS; n += step)
             if (t->jumps[i].slots[n].entry == dead->entry)
-                clear_slot(t, &t->jumps[i], n);
+                clear_slot(t, &t->jumps[i].slots[n]);
 }
 
-static void forget_jumps(struct cpu *cpu)
+static void forget_jumps(struct translator *t)
 {
-    struct translator *t = translator_of(cpu);
-
-    for (unsigned i = 0; i < TLB_SPACES * 2; i++)
-        t->jumps[i].epoch = 0;
-    translate_jumps(cpu);
+    for (unsigned i = 0; i < JUMP_CACHES; i++)
+        for (unsigned n = 0; n < 1u << JUMP_CACHE_BITS; n++)
+            clear_slot(t, &t->jumps[i].slots[n]);
 }
 
 /* No jump cache may lead to a region that is emptied. */
@@ -123,10 +129,10 @@ static void forget_region(struct translator *t, const struct region *r)
 {
     const uint8_t *start = t->executable + r->code;
 
-    for (unsigned i = 0; i < TLB_SPACES * 2; i++)
+    for (unsigned i = 0; i < JUMP_CACHES; i++)
         for (unsigned n = 0; n < 1u << JUMP_CACHE_BITS; n++)
             if ((size_t)(t->jumps[i].slots[n].entry - start) < t->region_code)
-                clear_slot(t, &t->jumps[i], n);
+                clear_slot(t, &t->jumps[i].slots[n]);
 }
 
 /* --- memory of regions --- */
@@ -407,7 +413,7 @@ void translate_cache_flush(struct cpu *cpu)
     t->full = false;
     t->generation++;
     interpreter_flush(cpu);
-    forget_jumps(cpu);
+    forget_jumps(t);
 }
 
 void translate_note_usage(struct cpu *cpu)
@@ -477,12 +483,13 @@ int translate_cache_init(struct cpu *cpu, struct translator *t, size_t size, str
     t->hash = map_pages(sizeof(*t->hash) << t->hash_bits);
     t->pages = map_pages(sizeof(*t->pages) << t->page_hash_bits);
     t->data_stores = map_pages((size_t)1 << t->page_hash_bits);
-    t->jumps = map_pages(sizeof(*t->jumps) * TLB_SPACES * 2);
+    t->jumps = map_pages(sizeof(*t->jumps) * JUMP_CACHES);
     t->prepared = prepared_insns_new();
     if (!t->meta || !t->hash || !t->pages || !t->jumps || !t->data_stores || !t->prepared)
         return err_set(err, -ENOMEM, "not enough memory for the translator's tables");
     make_regions(t);
     translate_emit_stubs(t);
+    forget_jumps(t);
     memory_set_code_listener(cpu->mem, code_changed, cpu);
     return 0;
 }
@@ -494,6 +501,6 @@ void translate_cache_free(struct translator *t)
     unmap_pages(t->hash, sizeof(*t->hash) << t->hash_bits);
     unmap_pages(t->pages, sizeof(*t->pages) << t->page_hash_bits);
     unmap_pages(t->data_stores, (size_t)1 << t->page_hash_bits);
-    unmap_pages(t->jumps, sizeof(*t->jumps) * TLB_SPACES * 2);
+    unmap_pages(t->jumps, sizeof(*t->jumps) * JUMP_CACHES);
     prepared_insns_free(t->prepared);
 }

@@ -13,6 +13,7 @@
 #include <asm/prctl.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -106,7 +107,7 @@ static const uint8_t *after_branch(struct cpu *cpu)
         if (!b)
             return NULL;
         entry = b->entry;
-        translate_jump_enter(translate_jumps(cpu), cpu->rip, b->entry);
+        translate_jump_enter(cpu, b->entry);
     }
     cpu->native.page_base = cpu->rip & PAGE_MASK;
     return entry;
@@ -200,7 +201,7 @@ static void run_translated(struct cpu *cpu, struct tblock *b)
     if (b->mode & MODE_CAREFUL)
         translate_jumps(cpu);
     else
-        translate_jump_enter(translate_jumps(cpu), cpu->rip, b->entry);
+        translate_jump_enter(cpu, b->entry);
     cpu->native.page_base = cpu->rip & PAGE_MASK;
     refresh(cpu);
     count_from(cpu, 0);
@@ -330,6 +331,8 @@ static int translate_init(struct cpu *cpu, struct err *err)
         ret = fault_new_stack(&t->interp, err);
     if (ret == 0)
         ret = interpreter_prepare(cpu, &t->interp, err);
+    if (getrandom(&t->jump_seed, sizeof t->jump_seed, 0) < 0)
+        t->jump_seed = (uintptr_t)t ^ __builtin_ia32_rdtsc();
     if (ret == 0)
         ret = translate_cache_init(cpu, t, code_cache_size(cpu), err);
     if (ret)

@@ -98,13 +98,23 @@ static void emit_leave(struct translator *t, struct assembler *a)
     asm_jump_to(a, t->stub_exit);
 }
 
+/* R14 = RIP + key, which no jump cache knows: leaves there. */
+static void emit_unknown(struct translator *t, struct assembler *a)
+{
+    asm_load(a, RCX, NATIVE(negated_key));
+    asm_lea(a, true, R14, R14, RCX, 0, 0);
+    asm_jump_to(a, t->stub_exit);
+}
+
 uint8_t *translate_emit_find(struct assembler *a)
 {
     asm_pext(a, false, R15, R14, NATIVE(jump_mask));
     asm_load(a, RCX, NATIVE(jumps));
     asm_lea(a, true, R15, REG_NONE, R15, 2, 0); /* slots are 32 bytes */
     asm_lea(a, true, R15, RCX, R15, 3, 0);
-    asm_load_at(a, RCX, R15, offsetof(struct jump_slot, negated_rip));
+    asm_load(a, RCX, NATIVE(jump_key));
+    asm_lea(a, true, R14, R14, RCX, 0, 0);
+    asm_load_at(a, RCX, R15, offsetof(struct jump_slot, negated_tag));
     asm_lea(a, true, RCX, RCX, R14, 0, 0);
     return asm_unless_rcx_zero(a);
 }
@@ -119,7 +129,7 @@ void translate_emit_follow(struct assembler *a)
 
 void translate_emit_lookup(struct translator *t, struct assembler *a)
 {
-    asm_patch(translate_emit_find(a), t->stub_exit);
+    asm_patch(translate_emit_find(a), t->stub_unknown);
     translate_emit_follow(a);
 }
 
@@ -187,6 +197,8 @@ void translate_emit_stubs(struct translator *t)
     emit_exit(&a);
     t->stub_leave = a.p;
     emit_leave(t, &a);
+    t->stub_unknown = a.p;
+    emit_unknown(t, &a);
     t->stub_window = a.p;
     emit_window(&a);
     t->stub_interpret = a.p;

@@ -30,7 +30,7 @@
 
 #define INSN_ROOM 768 /* bytes of code that one instruction and its cold parts can need */
 #define CACHE_REGIONS 16
-#define JUMP_CACHE_BITS 12
+#define JUMP_CACHE_BITS 14
 #define JUMP_CACHE_SHIFT 2 /* return addresses lie close together */
 
 #define MODE_CAREFUL (1u << 30)  /* beside cpu->mode: a block without shared checks */
@@ -98,15 +98,18 @@ struct region {
 };
 
 struct jump_slot {
-    uint64_t negated_rip;
+    uint64_t negated_tag; /* -(RIP + key) */
     uint8_t *entry;
     uint64_t page_base; /* of RIP */
     uint64_t unused;
 };
 
-/* One for each address space's user and kernel code. */
+/* One for each address space's user code, and one for all kernel code. */
+#define JUMP_CACHES (TLB_SPACES + 1)
+
 struct jump_cache {
-    uint64_t epoch; /* tlb_space.epoch it was filled under */
+    uint64_t key;   /* of what may be found now; made from: */
+    uint64_t epoch; /* tlb_space.epoch, or tlb.kernel_epoch */
     uint32_t mode;
     struct jump_slot slots[1u << JUMP_CACHE_BITS];
 };
@@ -122,14 +125,15 @@ struct translator {
     uint8_t *meta;
     struct tblock **hash, **pages;
     unsigned hash_bits, page_hash_bits;
-    struct jump_cache *jumps; /* [TLB_SPACES][2] */
+    struct jump_cache *jumps; /* [JUMP_CACHES] */
+    uint64_t jump_seed;       /* random */
     uint8_t *data_stores;     /* by page: stores beside its code since some of it was dropped */
     struct prepared_insns *prepared;
     uint64_t generation; /* counts flushes: links from before are void */
     bool full;           /* the region that is being filled: see translate_make_room() */
     /* common code, writable addresses */
     void (*enter)(struct cpu *cpu, const uint8_t *entry);
-    uint8_t *stub_interpret, *stub_link, *stub_exit, *stub_leave, *stub_window;
+    uint8_t *stub_interpret, *stub_link, *stub_exit, *stub_leave, *stub_unknown, *stub_window;
     struct plan *plan; /* of the block in the making */
 };
 
@@ -137,10 +141,10 @@ struct translator {
 void translate_emit_stubs(struct translator *t);
 /* R14 = RIP: goes on there if the jump cache knows it, else leaves. */
 void translate_emit_lookup(struct translator *t, struct assembler *a);
-/* Two parts of it. R15 = slot of the jump cache for the RIP in R14; returns the rel32 of the jump
- * for a RIP that the cache doesn't know. Uses RCX. */
+/* Two parts of it. R15 = slot of the jump cache for the RIP in R14, which is changed; returns the
+ * rel32 of the jump for a RIP that the cache doesn't know. Uses RCX. */
 uint8_t *translate_emit_find(struct assembler *a);
-/* On to R14, whose slot is R15. */
+/* On to where slot R15 leads. */
 void translate_emit_follow(struct assembler *a);
 
 /* --- emit.c --- */
@@ -178,11 +182,12 @@ void translate_add_fault_site(struct translator *t, const struct tinsn *in, cons
 const struct fault_site *translate_find_fault_site(const struct translator *t, size_t offset);
 struct tblock *translate_find(struct cpu *cpu, const uint8_t *code, uint32_t extra);
 void translate_link(struct translator *t, struct tlink *link, struct tblock *to);
-/* The jump cache of the address space and privilege in force, emptied if it was out of date. */
+/* The jump cache of the address space and privilege in force, with the key of the present. */
 struct jump_cache *translate_jumps(struct cpu *cpu);
 /* The translation that the jump cache in force has for RIP, or NULL. */
 const uint8_t *translate_jump_find(const struct jump_cache *jumps, uint64_t rip);
-void translate_jump_enter(struct jump_cache *jumps, uint64_t rip, uint8_t *entry);
+/* Enters the translation of the code at RIP into it, which has just been found through the TLB. */
+void translate_jump_enter(struct cpu *cpu, uint8_t *entry);
 
 /* --- run.c --- */
 /* Called by translated code: interprets one instruction, whose struct tinsn is at an offset in the
