@@ -105,7 +105,7 @@ static void enter_tlb(struct cpu *cpu, struct tlb_entry *e, gva_t gva, unsigned 
 static struct tlb_entry *entry_for(struct cpu *cpu, gva_t gva, unsigned access)
 {
     struct tlb *tlb = cpu->tlb;
-    struct tlb_entry *table = tlb->current;
+    struct tlb_entry *table = cpu->native.table;
 
     if (access & ACCESS_SYSTEM)
         table = tlb->space->entries[TLB_SUPER];
@@ -281,7 +281,7 @@ bool lin_misaligned(const struct cpu *cpu, gva_t gva, unsigned len)
 
 static bool aligned(struct cpu *cpu, gva_t gva, unsigned len, unsigned access)
 {
-    if (likely(cpu->tlb->current != cpu->tlb->checked) ||
+    if (likely(cpu->native.table != cpu->tlb->checked) ||
         (access & (ACCESS_SYSTEM | ACCESS_FETCH | ACCESS_ANY_ALIGNMENT)))
         return true;
     if (gva & (alignment_of(len) - 1))
@@ -346,7 +346,7 @@ bool lin_span(struct cpu *cpu, gva_t gva, unsigned access, void **host, unsigned
         return false;
     if (!(t.notify && (access & ACCESS_WRITE)) &&
         ((access & ACCESS_FETCH) || !watching(cpu) || !page_is_watched(cpu, gva)) &&
-        cpu->tlb->current != cpu->tlb->checked)
+        cpu->native.table != cpu->tlb->checked)
         *host = t.host;
     return true;
 }

@@ -46,6 +46,7 @@ enum seg { ES, CS, SS, DS, FS, GS, SEG_COUNT };
 
 /* RFLAGS */
 #define FLAG_CF (1u << 0)
+#define FLAG_FIXED (1u << 1) /* always 1 */
 #define FLAG_PF (1u << 2)
 #define FLAG_AF (1u << 4)
 #define FLAG_ZF (1u << 6)
@@ -247,11 +248,13 @@ struct cpu_stats {
 /* What emitted code reaches besides the registers, relative to the vCPU (GS base). */
 struct cpu_native {
     struct cpu *self;
-    struct tlb_entry *table; /* the TLB's table for data accesses; follows tlb->current */
+    struct tlb_entry *table; /* the TLB's table for explicit data accesses right now */
+    struct tlb_entry *table_ac, *table_no_ac; /* ...at CPL 0 by RFLAGS.AC */
     uint64_t page_base;      /* linear address of the page whose code runs */
     void *jumps;             /* jump cache in force */
     uint64_t jump_key, negated_key; /* what RIPs are found with in it */
     uint64_t index_mask, page_mask, jump_mask, if_mask; /* operands for PEXT */
+    uint64_t ac_mask, status_mask, image_mask, bit_mask32, bit_mask64;
     /* The page of the stack that is kept: RSP lives in host RSP with `stack_addend` added, and bytes
      * at x there are in the page when PEXT(x + window_base, window_mask) is 0: it is the negated
      * host address of the page, and the mask is page_mask; or all ones, when no page is kept. */

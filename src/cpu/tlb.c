@@ -23,7 +23,6 @@ void tlb_init(struct tlb *tlb)
             clear_table(tlb->spaces[s].entries[t]);
     }
     tlb->space = &tlb->spaces[0];
-    tlb->current = tlb->space->entries[TLB_SUPER];
     tlb->large_mask = 0;
     tlb->large_base = 1;
 }
@@ -37,16 +36,17 @@ void tlb_forget_stack(struct cpu *cpu)
 void tlb_select(struct cpu *cpu)
 {
     struct tlb *tlb = cpu->tlb;
+    struct cpu_native *n = &cpu->native;
+    bool ac = cpu->rflags & FLAG_AC;
 
+    n->table_ac = tlb->space->entries[TLB_SUPER_AC];
+    n->table_no_ac = cpu->cr4 & CR4_SMAP ? tlb->space->entries[TLB_SUPER] : n->table_ac;
     if (cpu->cpl != 3)
-        tlb->current = (cpu->rflags & FLAG_AC) || !(cpu->cr4 & CR4_SMAP)
-                           ? tlb->space->entries[TLB_SUPER_AC]
-                           : tlb->space->entries[TLB_SUPER];
-    else if ((cpu->cr0 & CR0_AM) && (cpu->rflags & FLAG_AC))
-        tlb->current = tlb->checked;
+        n->table = ac ? n->table_ac : n->table_no_ac;
+    else if ((cpu->cr0 & CR0_AM) && ac)
+        n->table = tlb->checked;
     else
-        tlb->current = tlb->space->entries[TLB_USER];
-    cpu->native.table = tlb->current;
+        n->table = tlb->space->entries[TLB_USER];
     tlb_forget_stack(cpu);
 }
 
@@ -92,7 +92,7 @@ void tlb_note_code(struct cpu *cpu, gva_t gva)
     struct tlb *tlb = cpu->tlb;
     const struct tlb_space *space = tlb->space;
     unsigned index = tlb_index(gva), bit = code_page_bit(gva);
-    unsigned table = tlb->current == space->entries[TLB_SUPER_AC] ? TLB_SUPER_AC : TLB_SUPER;
+    unsigned table = cpu->native.table == space->entries[TLB_SUPER_AC] ? TLB_SUPER_AC : TLB_SUPER;
 
     tlb->code_pages[bit / 64] |= UINT64_C(1) << bit % 64;
     if (cpu->cpl != 3 &&

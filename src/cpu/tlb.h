@@ -40,8 +40,7 @@ struct tlb_space {
 };
 
 struct tlb {
-    struct tlb_entry *current; /* table for explicit data accesses right now */
-    struct tlb_space *space;   /* of the address space in force */
+    struct tlb_space *space; /* of the address space in force */
     unsigned next_space;
     /* The smallest aligned power-of-two range that holds all pages larger than 4 KiB entered since
      * the last full flush: (gva & large_mask) == large_base. No such page: large_mask = 0 and
@@ -68,7 +67,8 @@ void tlb_forget_stack(struct cpu *cpu);
 void tlb_init(struct tlb *tlb);
 /* Notes that a mapping of `size` bytes > 4 KiB at gva was entered. */
 void tlb_note_large(struct tlb *tlb, gva_t gva, uint64_t size);
-/* Picks `current` by CPL and AC; call when either changes (cpu_update_mode does). */
+/* Picks the table in force (cpu->native.table) by CPL and AC; call when either changes
+ * (cpu_update_mode does). */
 void tlb_select(struct cpu *cpu);
 void tlb_flush_all(struct cpu *cpu);
 /* An engine caches, by its linear address, code that it has just fetched through the TLB. */
@@ -100,13 +100,13 @@ static inline uint64_t tlb_invalid_tag(unsigned index)
 /* The fast path: the host address of an access within one page, or NULL (go the slow way). */
 static inline void *tlb_lookup_read(const struct cpu *cpu, gva_t gva, unsigned len)
 {
-    const struct tlb_entry *e = &cpu->tlb->current[tlb_index(gva)];
+    const struct tlb_entry *e = &cpu->native.table[tlb_index(gva)];
 
     return likely(gva + e->read_tag <= PAGE_SIZE - len) ? (void *)(gva + e->addend) : NULL;
 }
 static inline void *tlb_lookup_write(const struct cpu *cpu, gva_t gva, unsigned len)
 {
-    const struct tlb_entry *e = &cpu->tlb->current[tlb_index(gva)];
+    const struct tlb_entry *e = &cpu->native.table[tlb_index(gva)];
 
     return likely(gva + e->write_tag <= PAGE_SIZE - len) ? (void *)(gva + e->addend) : NULL;
 }

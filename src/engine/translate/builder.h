@@ -18,6 +18,7 @@ enum cold_kind {
     COLD_INTERPRET, /* the instruction `record` */
     COLD_WINDOW,    /* the page of the stack is another: keep that */
     COLD_CAREFUL,   /* on with a careful block from instruction `at` */
+    COLD_SIDE,      /* an exit before the end of a block that counts; `at` is the branch */
     COLD_LINK,      /* an exit inside the page */
     COLD_LOOKUP,    /* an exit to another page */
     COLD_BUDGET,    /* not enough instructions left to count: leave before the block */

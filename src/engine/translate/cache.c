@@ -19,6 +19,10 @@
 #define STUB_ROOM 4096
 #define META_PERCENT 30
 #define MAX_DATA_STORES 64
+#define USER_JUMP_BITS 13
+#define KERNEL_JUMP_BITS 16
+#define JUMP_SLOTS_SIZE                                                                            \
+    (sizeof(struct jump_slot) * ((TLB_SPACES << USER_JUMP_BITS) + (1u << KERNEL_JUMP_BITS)))
 
 static uint64_t mix(const void *p, unsigned bits)
 {
@@ -41,6 +45,12 @@ static struct tblock **page_slot(const struct translator *t, const uint8_t *code
 }
 
 /* --- jump caches --- */
+
+/* A kernel has more code that is in use at the same time than a program. */
+static unsigned slot_count(unsigned cache)
+{
+    return 1u << (cache == TLB_SPACES ? KERNEL_JUMP_BITS : USER_JUMP_BITS);
+}
 
 /* An empty slot leads out, if it is ever met: its tag belongs to no RIP that a key makes of it but
  * one in 2^64. */
@@ -72,6 +82,7 @@ struct jump_cache *translate_jumps(struct cpu *cpu)
         jumps->key = scramble(t->jump_seed + scramble(epoch + scramble(cpu->mode)));
     }
     cpu->native.jumps = jumps->slots;
+    cpu->native.jump_mask = jumps->mask;
     cpu->native.jump_key = jumps->key;
     cpu->native.negated_key = 0 - jumps->key;
     return jumps;
@@ -79,8 +90,7 @@ struct jump_cache *translate_jumps(struct cpu *cpu)
 
 static struct jump_slot *jump_slot(const struct jump_cache *jumps, uint64_t rip)
 {
-    return (struct jump_slot *)&jumps
-        ->slots[rip >> JUMP_CACHE_SHIFT & ((1u << JUMP_CACHE_BITS) - 1)];
+    return &jumps->slots[(rip & jumps->mask) >> JUMP_CACHE_SHIFT];
 }
 
 const uint8_t *translate_jump_find(const struct jump_cache *jumps, uint64_t rip)
@@ -112,7 +122,7 @@ static void forget_block(struct translator *t, const struct tblock *dead)
     unsigned step = PAGE_SIZE >> JUMP_CACHE_SHIFT;
 
     for (unsigned i = 0; i < JUMP_CACHES; i++)
-        for (unsigned n = first; n < 1u << JUMP_CACHE_BITS; n += step)
+        for (unsigned n = first; n < slot_count(i); n += step)
             if (t->jumps[i].slots[n].entry == dead->entry)
                 clear_slot(t, &t->jumps[i].slots[n]);
 }
@@ -120,7 +130,7 @@ static void forget_block(struct translator *t, const struct tblock *dead)
 static void forget_jumps(struct translator *t)
 {
     for (unsigned i = 0; i < JUMP_CACHES; i++)
-        for (unsigned n = 0; n < 1u << JUMP_CACHE_BITS; n++)
+        for (unsigned n = 0; n < slot_count(i); n++)
             clear_slot(t, &t->jumps[i].slots[n]);
 }
 
@@ -130,7 +140,7 @@ static void forget_region(struct translator *t, const struct region *r)
     const uint8_t *start = t->executable + r->code;
 
     for (unsigned i = 0; i < JUMP_CACHES; i++)
-        for (unsigned n = 0; n < 1u << JUMP_CACHE_BITS; n++)
+        for (unsigned n = 0; n < slot_count(i); n++)
             if ((size_t)(t->jumps[i].slots[n].entry - start) < t->region_code)
                 clear_slot(t, &t->jumps[i].slots[n]);
 }
@@ -458,6 +468,17 @@ static void choose_sizes(struct translator *t, size_t size)
     t->page_hash_bits = t->hash_bits - 3;
 }
 
+static void place_jump_caches(struct translator *t)
+{
+    struct jump_slot *slots = t->jump_slots;
+
+    for (unsigned i = 0; i < JUMP_CACHES; i++) {
+        t->jumps[i].slots = slots;
+        t->jumps[i].mask = (uint64_t)(slot_count(i) - 1) << JUMP_CACHE_SHIFT;
+        slots += slot_count(i);
+    }
+}
+
 static void make_regions(struct translator *t)
 {
     for (size_t i = 0; i < CACHE_REGIONS; i++)
@@ -483,12 +504,13 @@ int translate_cache_init(struct cpu *cpu, struct translator *t, size_t size, str
     t->hash = map_pages(sizeof(*t->hash) << t->hash_bits);
     t->pages = map_pages(sizeof(*t->pages) << t->page_hash_bits);
     t->data_stores = map_pages((size_t)1 << t->page_hash_bits);
-    t->jumps = map_pages(sizeof(*t->jumps) * JUMP_CACHES);
+    t->jump_slots = map_pages(JUMP_SLOTS_SIZE);
     t->prepared = prepared_insns_new();
-    if (!t->meta || !t->hash || !t->pages || !t->jumps || !t->data_stores || !t->prepared)
+    if (!t->meta || !t->hash || !t->pages || !t->jump_slots || !t->data_stores || !t->prepared)
         return err_set(err, -ENOMEM, "not enough memory for the translator's tables");
     make_regions(t);
     translate_emit_stubs(t);
+    place_jump_caches(t);
     forget_jumps(t);
     memory_set_code_listener(cpu->mem, code_changed, cpu);
     return 0;
@@ -501,6 +523,6 @@ void translate_cache_free(struct translator *t)
     unmap_pages(t->hash, sizeof(*t->hash) << t->hash_bits);
     unmap_pages(t->pages, sizeof(*t->pages) << t->page_hash_bits);
     unmap_pages(t->data_stores, (size_t)1 << t->page_hash_bits);
-    unmap_pages(t->jumps, sizeof(*t->jumps) * JUMP_CACHES);
+    unmap_pages(t->jump_slots, JUMP_SLOTS_SIZE);
     prepared_insns_free(t->prepared);
 }

@@ -117,6 +117,14 @@ static void emit_lookup_exit(struct block_builder *b, const struct cold *cold)
     translate_emit_lookup(b->t, &b->a);
 }
 
+/* Taken in the middle of a block that counts its instructions. */
+static void emit_side_exit(struct block_builder *b, const struct cold *cold)
+{
+    asm_patch(cold->from, b->a.p);
+    refund(b, b->plan->count - cold->at - 1);
+    emit_exit_to(b, asm_jump(&b->a), cold->target);
+}
+
 static void emit_budget_exit(struct block_builder *b, const struct cold *cold)
 {
     asm_patch(cold->from, b->a.p);
@@ -134,6 +142,7 @@ static void emit_cold_part(struct block_builder *b, const struct cold *cold)
     case COLD_WINDOW: emit_cold_window(b, cold); break;
     case COLD_CAREFUL: emit_careful_exit(b, cold); break;
     case COLD_LINK: emit_link(b, cold->from, cold->target, counting_bit(b)); break;
+    case COLD_SIDE: emit_side_exit(b, cold); break;
     case COLD_LOOKUP: emit_lookup_exit(b, cold); break;
     case COLD_BUDGET: emit_budget_exit(b, cold); break;
     }
@@ -174,6 +183,7 @@ void emit_interpreted(struct block_builder *b)
 static bool may_fault_natively(const struct decoded *d)
 {
     switch (d->zi.mnemonic) {
+    case ZYDIS_MNEMONIC_CMPXCHG16B:
     case ZYDIS_MNEMONIC_DIV:
     case ZYDIS_MNEMONIC_IDIV: return true;
     default: return d->uses_mxcsr || (d->vec_used && (d->in.flags & INSN_MEM));
@@ -396,7 +406,7 @@ static void emit_insn(struct block_builder *b, unsigned at)
     else if (!emit_system(b))
         emit_interpreted(b);
     set_resume(b);
-    b->ended = plan_ends_block(b->cpu, &b->p->d);
+    b->ended = b->p->ends;
 }
 
 /* Counts the block's instructions before the first of them, if that many may be executed. */

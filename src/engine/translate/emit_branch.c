@@ -22,8 +22,13 @@ static void emit_condition(struct block_builder *b)
     asm_byte(&b->a, 0x0f);
     asm_byte(&b->a, 0x80 | (b->p->d.zi.opcode & 15));
     b->a.p += 4;
-    emit_exit_to(b, b->a.p - 4, target);
-    emit_jump(b, behind(b));
+    if (b->counting && !b->p->ends)
+        emit_add_cold(
+            b, (struct cold){.kind = COLD_SIDE, .from = b->a.p - 4, .target = target, .at = b->at});
+    else
+        emit_exit_to(b, b->a.p - 4, target);
+    if (b->p->ends)
+        emit_jump(b, behind(b));
 }
 
 static void emit_call(struct block_builder *b)
@@ -107,25 +112,12 @@ static void emit_return(struct block_builder *b)
     translate_emit_follow(&b->a);
 }
 
-static bool is_condition(const struct decoded *d)
-{
-    switch (d->zi.mnemonic) {
-    case ZYDIS_MNEMONIC_JCXZ:
-    case ZYDIS_MNEMONIC_JECXZ:
-    case ZYDIS_MNEMONIC_JRCXZ:
-    case ZYDIS_MNEMONIC_LOOP:
-    case ZYDIS_MNEMONIC_LOOPE:
-    case ZYDIS_MNEMONIC_LOOPNE: return false;
-    default: return d->zi.meta.category == ZYDIS_CATEGORY_COND_BR;
-    }
-}
-
 void emit_branch(struct block_builder *b)
 {
     const struct decoded *d = &b->p->d;
     bool relative = d->zi.raw.imm[0].is_relative;
 
-    if (is_condition(d)) {
+    if (plan_is_condition(d)) {
         emit_condition(b);
     } else if (d->zi.mnemonic == ZYDIS_MNEMONIC_JMP && relative) {
         poll_before(b, behind(b) + d->in.imm);

@@ -50,6 +50,88 @@ static void emit_rdtsc(struct block_builder *b)
     asm_bytes(a, "\x89\xd2\x89\xc0", 4);         /* mov edx, edx; mov eax, eax */
 }
 
+/* RFLAGS.AC chooses the table of the TLB. Without it the page of the stack may be out of reach. */
+static void emit_set_ac(struct block_builder *b, bool on)
+{
+    struct assembler *a = &b->a;
+
+    asm_load(a, RCX, offsetof(struct cpu, rflags));
+    asm_pext(a, false, RCX, RCX, NATIVE(ac_mask));
+    asm_pext(a, true, RCX, RCX, NATIVE(ac_mask));
+    if (on)
+        asm_lea(a, true, RCX, RCX, REG_NONE, 0, FLAG_AC);
+    asm_store(a, RCX, offsetof(struct cpu, rflags));
+    asm_load(a, RCX, on ? NATIVE(table_ac) : NATIVE(table_no_ac));
+    asm_store(a, RCX, NATIVE(table));
+    if (!on) {
+        asm_const(a, RCX, UINT64_MAX);
+        asm_store(a, RCX, NATIVE(window_mask));
+    }
+}
+
+/* Keeps only the bits of a mask; flag-free. */
+static void emit_and(struct block_builder *b, unsigned reg, size_t mask)
+{
+    asm_pext(&b->a, false, reg, reg, mask);
+    asm_pext(&b->a, true, reg, reg, mask);
+}
+
+/* The processor's status flags, by way of the monitor's stack, and the guest's other ones. */
+static void emit_pushfq(struct block_builder *b)
+{
+    struct assembler *a = &b->a;
+
+    emit_window_check(b);
+    asm_move(a, R15, RSP);
+    asm_load(a, RSP, NATIVE(monitor_rsp));
+    asm_bytes(a, "\x9c\x59", 2); /* pushfq; pop rcx */
+    asm_move(a, RSP, R15);
+    emit_and(b, RCX, NATIVE(status_mask));
+    asm_load(a, R14, offsetof(struct cpu, rflags));
+    emit_and(b, R14, NATIVE(image_mask));
+    asm_lea(a, true, RCX, RCX, R14, 0, 0);
+    asm_byte(a, 0x51); /* push rcx */
+}
+
+/* BT and its like: R14 = the address of the 4 or 8 bytes that hold the bit. */
+static void emit_bit_address(struct block_builder *b)
+{
+    const struct insn *in = &b->p->d.in;
+    unsigned index = emit_use_register(b, in->reg, R15);
+
+    if (in->osize == 4) {
+        asm_byte(&b->a, 0x4c | index >> 3); /* movsxd r15, index */
+        asm_byte(&b->a, 0x63);
+        asm_byte(&b->a, 0xf8 | (index & 7));
+    } else if (index != R15) {
+        asm_move(&b->a, R15, index);
+    }
+    asm_const(&b->a, RCX, in->osize == 4 ? 5 : 6);
+    asm_bytes(&b->a, "\xc4\x42\xf2\xf7\xff", 5); /* sarx r15, r15, rcx */
+    asm_lea(&b->a, true, R14, R14, R15, in->osize == 4 ? 2 : 3, 0);
+}
+
+static bool emit_bit_string(struct block_builder *b)
+{
+    const struct insn *in = &b->p->d.in;
+    bool wide = in->osize == 8;
+    unsigned index;
+
+    if (!emit_address(b))
+        return false;
+    emit_bit_address(b);
+    emit_check(b, in->osize, b->p->d.zi.mnemonic != ZYDIS_MNEMONIC_BT);
+    index = emit_use_register(b, in->reg, RCX);
+    asm_pext(&b->a, false, RCX, index, wide ? NATIVE(bit_mask64) : NATIVE(bit_mask32));
+    if (in->flags & INSN_LOCK)
+        asm_byte(&b->a, 0xf0);
+    asm_byte(&b->a, 0x43 | wide << 3);
+    asm_byte(&b->a, 0x0f);
+    asm_byte(&b->a, b->p->d.zi.opcode);
+    asm_bytes(&b->a, "\x0c\x3e", 2); /* [r14 + r15], rcx */
+    return true;
+}
+
 bool emit_system(struct block_builder *b)
 {
     const struct decoded *d = &b->p->d;
@@ -64,6 +146,17 @@ bool emit_system(struct block_builder *b)
         if (b->counting)
             return false; /* time is the count */
         emit_rdtsc(b);
+        break;
+    case ZYDIS_MNEMONIC_STAC: emit_set_ac(b, true); break;
+    case ZYDIS_MNEMONIC_CLAC: emit_set_ac(b, false); break;
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTS: return emit_bit_string(b);
+    case ZYDIS_MNEMONIC_PUSHFQ:
+        if (b->p->window < 0)
+            return false;
+        emit_pushfq(b);
         break;
     case ZYDIS_MNEMONIC_LEAVE: emit_leave(b); break;
     default: break; /* hints */

@@ -3,6 +3,7 @@
 
 #include "engine/interpret/exec.h"
 
+#define MAX_SIDE_EXITS 3
 #define SPAN_MAX 512 /* bytes; a longer one would often cross into another page */
 
 /* --- kinds of instructions --- */
@@ -96,6 +97,12 @@ static bool native_operand(const struct cpu *cpu, const struct decoded *d)
     return exec_addressing(cpu, &d->in) != ADDR_ANY || (cpu_is_64bit(cpu) && d->in.asize >= 4);
 }
 
+/* CMPXCHG16B is a helper because of the order of its checks; where none fails it is a copy. */
+static bool is_copied_helper(const struct cpu *cpu, const struct decoded *d)
+{
+    return d->zi.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B && native_operand(cpu, d);
+}
+
 static bool native_stack_operation(const struct cpu *cpu, const struct decoded *d)
 {
     switch (d->zi.mnemonic) {
@@ -116,14 +123,25 @@ bool plan_is_native(const struct cpu *cpu, const struct decoded *d)
     case CLASS_MOV:
         return !has_foreign_register(d) && native_operand(cpu, d) && native_stack_operation(cpu, d);
     case CLASS_BRANCH: return is_near(cpu, d) && native_operand(cpu, d);
-    default: return false;
+    default: return is_copied_helper(cpu, d);
     }
+}
+
+/* BT and its like with a bit string in memory. */
+static bool is_bit_string(const struct cpu *cpu, const struct decoded *d)
+{
+    return cpu_is_64bit(cpu) && (d->in.flags & INSN_MEM) && d->in.asize == 8 && d->in.osize >= 4;
 }
 
 /* Helpers that change neither registers of addresses nor what was checked. */
 static bool leaves_alone(const struct decoded *d)
 {
     switch (d->zi.mnemonic) {
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTS:
+    case ZYDIS_MNEMONIC_PUSHFQ:
     case ZYDIS_MNEMONIC_NOP:
     case ZYDIS_MNEMONIC_CLI:
     case ZYDIS_MNEMONIC_STI:
@@ -143,13 +161,20 @@ bool plan_is_system(const struct cpu *cpu, const struct decoded *d)
     case ZYDIS_MNEMONIC_STI: return kernel;
     case ZYDIS_MNEMONIC_SWAPGS: return kernel && wide;
     case ZYDIS_MNEMONIC_RDTSC: return cpu->mode & MODE_TSC;
+    case ZYDIS_MNEMONIC_STAC:
+    case ZYDIS_MNEMONIC_CLAC: return kernel && wide;
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTS: return is_bit_string(cpu, d);
+    case ZYDIS_MNEMONIC_PUSHFQ:
     case ZYDIS_MNEMONIC_LEAVE: return wide && d->in.osize == 8;
     case ZYDIS_MNEMONIC_NOP: return true;
     default: return d->zi.meta.category == ZYDIS_CATEGORY_PREFETCH; /* hints touch nothing */
     }
 }
 
-bool plan_ends_block(const struct cpu *cpu, const struct decoded *d)
+static bool ends_block(const struct cpu *cpu, const struct decoded *d)
 {
     if (plan_is_system(cpu, d))
         return false;
@@ -159,10 +184,32 @@ bool plan_ends_block(const struct cpu *cpu, const struct decoded *d)
     return d->row->flags & ROW_ENDS_BLOCK;
 }
 
+bool plan_is_condition(const struct decoded *d)
+{
+    switch (d->zi.mnemonic) {
+    case ZYDIS_MNEMONIC_JCXZ:
+    case ZYDIS_MNEMONIC_JECXZ:
+    case ZYDIS_MNEMONIC_JRCXZ:
+    case ZYDIS_MNEMONIC_LOOP:
+    case ZYDIS_MNEMONIC_LOOPE:
+    case ZYDIS_MNEMONIC_LOOPNE: return false;
+    default: return d->zi.meta.category == ZYDIS_CATEGORY_COND_BR;
+    }
+}
+
 /* --- decoding --- */
+
+/* A conditional branch goes on in the block when it is not taken, a few times: what was checked
+ * before is still known there. */
+static bool is_side_exit(const struct cpu *cpu, const struct decoded *d, unsigned *side_exits)
+{
+    return plan_is_condition(d) && is_near(cpu, d) && (*side_exits)++ < MAX_SIDE_EXITS;
+}
 
 static void decode(struct plan *plan, const uint8_t *code, unsigned avail, unsigned most)
 {
+    unsigned side_exits = 0;
+
     while (plan->count < most && plan->len < avail) {
         struct planned *p = &plan->insns[plan->count];
         unsigned left = avail - plan->len;
@@ -175,7 +222,8 @@ static void decode(struct plan *plan, const uint8_t *code, unsigned avail, unsig
         p->opens_window = p->opens_group = p->holds = false;
         plan->len += p->d.in.len;
         plan->count++;
-        if (plan_ends_block(plan->cpu, &p->d))
+        p->ends = ends_block(plan->cpu, &p->d) && !is_side_exit(plan->cpu, &p->d, &side_exits);
+        if (p->ends)
             return;
     }
 }
@@ -227,10 +275,11 @@ static struct stack_use stack_use(const struct cpu *cpu, const struct decoded *d
 {
     struct stack_use use = {0};
     int32_t slot = (int32_t)plan_slot(cpu);
-    bool push = plan_is_push(cpu, d) || d->zi.mnemonic == ZYDIS_MNEMONIC_CALL;
+    bool flags = d->zi.mnemonic == ZYDIS_MNEMONIC_PUSHFQ && plan_is_system(cpu, d);
+    bool push = plan_is_push(cpu, d) || d->zi.mnemonic == ZYDIS_MNEMONIC_CALL || flags;
     bool pop = plan_is_pop(cpu, d);
 
-    if (!plan_is_native(cpu, d)) {
+    if (!plan_is_native(cpu, d) && !flags) {
         use.lost = !leaves_alone(d);
         return use;
     }

@@ -35,6 +35,7 @@ struct planned {
     int8_t group;      /* of its memory operand, or -1 */
     bool opens_window; /* the first of it: the check is here */
     bool opens_group;
+    bool ends;  /* the block; a conditional branch may only leave it when it is taken */
     bool holds; /* later instructions rely on checks that were made by the end of this one */
 };
 
@@ -57,7 +58,8 @@ void plan_make(struct plan *plan, const struct cpu *cpu, const uint8_t *code, un
 bool plan_is_native(const struct cpu *cpu, const struct decoded *d);
 /* Is it a helper that has a native form of its own in this mode? */
 bool plan_is_system(const struct cpu *cpu, const struct decoded *d);
-bool plan_ends_block(const struct cpu *cpu, const struct decoded *d);
+/* A branch by flags. */
+bool plan_is_condition(const struct decoded *d);
 /* PUSH and POP of the width that is native in this mode. */
 bool plan_is_push(const struct cpu *cpu, const struct decoded *d);
 bool plan_is_pop(const struct cpu *cpu, const struct decoded *d);

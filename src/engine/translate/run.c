@@ -279,10 +279,14 @@ static enum cpu_exit translate_run(struct cpu *cpu)
     cpu->native.self = cpu;
     cpu->native.link = NULL;
     cpu->native.if_mask = ~(uint64_t)FLAG_IF;
+    cpu->native.ac_mask = ~(uint64_t)FLAG_AC;
+    cpu->native.status_mask = FLAGS_STATUS | FLAG_FIXED;
+    cpu->native.image_mask = ~(uint64_t)(FLAGS_STATUS | FLAG_FIXED | FLAG_VM | FLAG_RF);
+    cpu->native.bit_mask32 = 31;
+    cpu->native.bit_mask64 = 63;
     cpu->native.index_mask = (uint64_t)(TLB_SIZE - 1) << PAGE_SHIFT;
     cpu->native.page_mask = PAGE_MASK;
     cpu->native.sign_mask = UINT64_C(1) << 63;
-    cpu->native.jump_mask = ((UINT64_C(1) << JUMP_CACHE_BITS) - 1) << JUMP_CACHE_SHIFT;
     tlb_forget_stack(cpu);
     exit = interpret_loop(cpu, execute);
     cpu->native.link = NULL;

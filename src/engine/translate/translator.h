@@ -30,7 +30,6 @@
 
 #define INSN_ROOM 768 /* bytes of code that one instruction and its cold parts can need */
 #define CACHE_REGIONS 16
-#define JUMP_CACHE_BITS 14
 #define JUMP_CACHE_SHIFT 2 /* return addresses lie close together */
 
 #define MODE_CAREFUL (1u << 30)  /* beside cpu->mode: a block without shared checks */
@@ -111,7 +110,8 @@ struct jump_cache {
     uint64_t key;   /* of what may be found now; made from: */
     uint64_t epoch; /* tlb_space.epoch, or tlb.kernel_epoch */
     uint32_t mode;
-    struct jump_slot slots[1u << JUMP_CACHE_BITS];
+    uint64_t mask; /* the bits of RIP that choose a slot */
+    struct jump_slot *slots;
 };
 
 struct translator {
@@ -125,9 +125,10 @@ struct translator {
     uint8_t *meta;
     struct tblock **hash, **pages;
     unsigned hash_bits, page_hash_bits;
-    struct jump_cache *jumps; /* [JUMP_CACHES] */
-    uint64_t jump_seed;       /* random */
-    uint8_t *data_stores;     /* by page: stores beside its code since some of it was dropped */
+    struct jump_cache jumps[JUMP_CACHES];
+    struct jump_slot *jump_slots; /* of all */
+    uint64_t jump_seed;           /* random */
+    uint8_t *data_stores;         /* by page: stores beside its code since some of it was dropped */
     struct prepared_insns *prepared;
     uint64_t generation; /* counts flushes: links from before are void */
     bool full;           /* the region that is being filled: see translate_make_room() */
