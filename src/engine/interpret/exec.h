@@ -34,10 +34,12 @@ static inline void exec_leave_fault(struct cpu *cpu, const struct insn *in)
     cpu->icount += in->index_in_block;
 }
 
-/* After an access that went the slow way: was code of this block changed, or a watchpoint hit? */
+/* After whatever may have reached a device or changed code: does anything want attention? Then the
+ * block is left at once, so that interrupts are taken behind the instruction that caused them,
+ * whatever the blocks of an engine are. */
 static inline bool exec_must_leave(const struct cpu *cpu)
 {
-    return atomic_load_explicit(&cpu->attention, memory_order_relaxed) & (ATTN_CODE | ATTN_SHADOW);
+    return atomic_load_explicit(&cpu->attention, memory_order_relaxed) != 0;
 }
 
 /* How a memory operand's address is made; a constant in each copy of a function. */

@@ -143,7 +143,7 @@ const uint8_t *translate_interpret(struct cpu *cpu, uint64_t insn, const uint8_t
     in->exec(cpu, in);
     if (cpu->native.resumed && !cpu->exc.pending) {
         cpu->icount++;
-        if (!(record->holds && cpu->native.forgotten)) {
+        if (!(record->holds && cpu->native.forgotten) && !exec_must_leave(cpu)) {
             count_from(cpu, rest - 1);
             return behind;
         }
