@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #include "block/block.h"
 
+#include "base/thread.h"
 #include "block/image.h"
 #include "block/uring.h"
 #include "block/workers.h"
@@ -311,14 +312,13 @@ int block_attach(struct block *b, const struct block_owner *owner, struct err *e
         return err_set(err, -errno, "%s: no event descriptor: %s", path, strerror(errno));
     b->uring = b->threads ? NULL : uring_new(b->event_fd);
     workers_init(&b->workers, b->event_fd, execute);
-    rc = pthread_create(&b->completer, NULL, complete, b);
+    rc = thread_start(&b->completer, "disk", complete, b);
     if (rc != 0) {
         workers_free(&b->workers);
         uring_free(b->uring);
         close(b->event_fd);
         return err_set(err, -rc, "%s: no thread can be made for it: %s", path, strerror(rc));
     }
-    pthread_setname_np(b->completer, "disk");
     b->attached = true;
     return 0;
 }

@@ -1,6 +1,7 @@
 /* workers.c - see workers.h. */
-#define _GNU_SOURCE
 #include "block/workers.h"
+
+#include "base/thread.h"
 
 #include <sys/eventfd.h>
 
@@ -70,10 +71,8 @@ static void *work(void *opaque)
 
 static void start_thread(struct workers *w)
 {
-    if (w->count == WORKERS_MAX || pthread_create(&w->threads[w->count], NULL, work, w) != 0)
-        return;
-    pthread_setname_np(w->threads[w->count], "disk worker");
-    w->count++;
+    if (w->count < WORKERS_MAX && thread_start(&w->threads[w->count], "disk worker", work, w) == 0)
+        w->count++;
 }
 
 void workers_add(struct workers *w, struct block_request *request)

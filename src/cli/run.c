@@ -236,7 +236,7 @@ static int set_up(struct session *s, struct err *err)
     if (rc == 0 && o->restore)
         rc = open_saved(s, err);
     if (rc == 0)
-        rc = start_choose(&s->start, o, err);
+        rc = start_choose(&s->start, o, o->restore ? &s->saved : NULL, err);
     if (rc == 0 && !o->restore && !s->start.kernel && !s->start.firmware)
         rc = builtin_find(&s->builtin, err);
     if (rc == 0)

@@ -59,7 +59,8 @@ static int find_firmware(const char **path, struct err *err)
                    bios_places[0]);
 }
 
-int start_choose(struct start *start, const struct options *o, struct err *err)
+int start_choose(struct start *start, const struct options *o, const struct snapshot_info *saved,
+                 struct err *err)
 {
     int rc = 0;
 
@@ -71,7 +72,7 @@ int start_choose(struct start *start, const struct options *o, struct err *err)
     if (rc < 0 || start->kernel)
         return rc;
     start->firmware = o->firmware;
-    if (!o->firmware && start->disks.count)
+    if (!o->firmware && (saved ? saved->firmware : start->disks.count > 0))
         rc = find_firmware(&start->firmware, err);
     return rc;
 }

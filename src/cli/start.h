@@ -4,6 +4,7 @@
 #define DOBLE_CLI_START_H
 
 #include "cli/options.h"
+#include "vm/snapshot.h"
 
 struct start {
     const char *kernel;   /* NULL: none */
@@ -11,6 +12,8 @@ struct start {
     struct disk_options disks; /* all of them */
 };
 
-int start_choose(struct start *start, const struct options *options, struct err *err) MUST_USE;
+/* `saved`: it goes on, with firmware if it had one; NULL: a machine is started. */
+int start_choose(struct start *start, const struct options *options,
+                 const struct snapshot_info *saved, struct err *err) MUST_USE;
 
 #endif

@@ -31,7 +31,8 @@
 struct header {
     char magic[8];
     uint32_t version;
-    uint32_t time; /* enum clock_mode */
+    uint16_t time;     /* enum clock_mode */
+    uint16_t firmware; /* 1: the machine has firmware, and the devices that belong to it */
     uint64_t memory;
     uint64_t clock_ns, clock_tsc, tsc_khz;
     uint64_t features; /* hash of the CPU's */
@@ -98,7 +99,8 @@ static void fill_header(struct vm *vm, size_t state_size, struct header *h)
     memset(h, 0, sizeof *h);
     memcpy(h->magic, MAGIC, sizeof h->magic);
     h->version = VERSION;
-    h->time = clock->mode;
+    h->time = (uint16_t)clock->mode;
+    h->firmware = vm->pc.config.firmware != NULL;
     h->memory = vm->pc.mem.size;
     h->clock_ns = clock_now(clock);
     h->clock_tsc = clock_tsc(clock);
@@ -207,8 +209,8 @@ static int check_header(const struct header *h, struct err *err)
         return err_set(err, -EINVAL, "the saved machine has format %u; this build reads %u",
                        h->version, VERSION);
     if ((h->time != CLOCK_HOST && h->time != CLOCK_VIRTUAL) || h->memory & ~PAGE_MASK ||
-        h->memory < MIB || h->state_size > MAX_STATE_SIZE || h->clock_ns > 2 * CLOCK_LAST ||
-        !memchr(h->cpu, '\0', sizeof h->cpu))
+        h->firmware > 1 || h->memory < MIB || h->state_size > MAX_STATE_SIZE ||
+        h->clock_ns > 2 * CLOCK_LAST || !memchr(h->cpu, '\0', sizeof h->cpu))
         return err_set(err, -EINVAL, "the header of the saved machine is damaged");
     return 0;
 }
@@ -232,6 +234,7 @@ int snapshot_read_info(int fd, struct snapshot_info *info, struct err *err)
         return rc;
     info->memory = h.memory;
     info->time = (enum clock_mode)h.time;
+    info->firmware = h.firmware;
     memcpy(info->cpu, h.cpu, sizeof info->cpu);
     return 0;
 }

@@ -18,6 +18,7 @@ struct vm;
 struct snapshot_info {
     uint64_t memory; /* bytes */
     enum clock_mode time;
+    bool firmware;
     char cpu[SNAPSHOT_CPU_LENGTH]; /* as for --cpu */
 };
 
