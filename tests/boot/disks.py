@@ -46,8 +46,8 @@ def a_disk_and_one_that_is_read_only():
 SAVED_SCRIPT = """
 mkdir /mnt; mount -t ext4 /dev/vda /mnt || exit 1
 echo STARTED
-for i in $(seq 300); do seq 1 $((i * 50)) > /mnt/f.$i; sync; done
-for i in $(seq 300); do [ "$(tail -1 /mnt/f.$i)" = $((i * 50)) ] || echo "WRONG $i"; done
+for i in $(seq 60); do seq 1 $((i * 300)) > /mnt/f.$i; sync; done
+for i in $(seq 60); do [ "$(tail -1 /mnt/f.$i)" = $((i * 300)) ] || echo "WRONG $i"; done
 umount /mnt; echo FINISHED
 """
 
