@@ -110,7 +110,7 @@ struct pc {
     struct ide ide;     /* not on the bus: there is none */
     struct debug_ports debug_ports;
     struct fw_cfg fw_cfg;
-    struct virtio_rng rng;
+    struct virtio_rng rng; /* in a machine with other devices of virtio */
     struct virtio_pci rng_pci;
     struct pc_nic nics[PC_MAX_NETS];
     struct virtio_console console; /* if config.virtio_console */
