@@ -11,6 +11,11 @@ TRACE_EVENT(cpu_interrupt, (unsigned vector, uint64_t rip), "vector=%u rip=%#llx
             (unsigned long long)rip)
 TRACE_EVENT(cpu_triple_fault, (uint64_t rip), "rip=%#llx", (unsigned long long)rip)
 
+/* engine */
+TRACE_EVENT(translate, (uint64_t rip, unsigned insns, unsigned guest_bytes, unsigned host_bytes),
+            "rip=%#llx instructions=%u guest_bytes=%u host_bytes=%u", (unsigned long long)rip, insns,
+            guest_bytes, host_bytes)
+
 /* bus */
 TRACE_EVENT(bus_pio_unclaimed, (unsigned port, unsigned size, bool write),
             "port=%#x size=%u write=%d", port, size, write)

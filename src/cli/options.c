@@ -183,6 +183,21 @@ static int take_code_cache(struct options *o, const char *value, struct err *err
     return 0;
 }
 
+static int take_dump_blocks(struct options *o, const char *value, struct err *err)
+{
+    (void)err;
+    o->dump_blocks = value;
+    return 0;
+}
+
+static int take_perf_map(struct options *o, const char *value, struct err *err)
+{
+    (void)value;
+    (void)err;
+    o->perf_map = true;
+    return 0;
+}
+
 static int take_cpu(struct options *o, const char *value, struct err *err)
 {
     (void)err;
@@ -442,6 +457,10 @@ static const struct option table[] = {
     {'e', "engine", "ENGINE", "auto (default), interpret or translate", take_engine},
     {0, "code-cache", "SIZE", "memory for translated code, 4M to 1G (default 128M)",
      take_code_cache},
+    {0, "dump-blocks", "FILE", "write guest and host code of each translated block",
+     take_dump_blocks},
+    {0, "perf-map", NULL, "write /tmp/perf-PID.map, for perf to name translated code",
+     take_perf_map},
     {0, "cpu", "MODEL", "processor: MODEL[,+feature][,-feature]; 'help' lists them", take_cpu},
     {0, "serial", "WHERE", "first serial port: stdio (default), none, file:PATH, unix:PATH",
      take_serial},

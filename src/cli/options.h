@@ -41,7 +41,9 @@ struct options {
     uint64_t memory; /* bytes */
     bool memory_given;
     const char *engine;
-    uint64_t code_cache; /* bytes; 0: the engine's default */
+    uint64_t code_cache;     /* bytes; 0: the engine's default */
+    const char *dump_blocks; /* file; NULL: none */
+    bool perf_map;
     const char *cpu;     /* NULL: the default model */
     enum serial_kind serial;
     bool serial_given;

@@ -36,6 +36,7 @@ struct session {
     struct snapshot_info saved;
     int restore_fd;
     FILE *trace_file;
+    FILE *dump_blocks, *perf_map; /* of the engine; NULL: none */
     struct timeline *timeline; /* NULL: none */
     struct disk_config disks[DISKS_MAX];
     struct vm vm;
@@ -71,6 +72,37 @@ static int start_trace(struct session *s, struct err *err)
         trace_set_file(s->trace_file);
     }
     return o->timeline.path[0] ? timeline_open(&s->timeline, &o->timeline, o->name, err) : 0;
+}
+
+/* Its name is perf's choice, in a directory where anybody may have made a file or link of it. */
+static int open_perf_map(struct session *s, struct err *err)
+{
+    char path[64];
+    int fd;
+
+    snprintf(path, sizeof path, "/tmp/perf-%d.map", (int)getpid());
+    unlink(path); /* of a process that had the number before */
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    s->perf_map = fd < 0 ? NULL : fdopen(fd, "w+");
+    if (s->perf_map)
+        return 0;
+    err_set(err, -errno, "perf's map '%s' cannot be made: %s", path, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return err->code;
+}
+
+static int open_engine_files(struct session *s, struct err *err)
+{
+    const char *dump = s->options->dump_blocks;
+
+    if (dump) {
+        s->dump_blocks = fopen(dump, "we");
+        if (!s->dump_blocks)
+            return err_set(err, -errno, "the listing '%s' cannot be written: %s", dump,
+                           strerror(errno));
+    }
+    return s->options->perf_map ? open_perf_map(s, err) : 0;
 }
 
 int run_check_names(const struct options *options, struct err *err)
@@ -174,7 +206,9 @@ static struct vm_config make_config(struct session *s)
                .virtio_console = o->virtio_console,
                .net_count = o->net_count},
         .engine = engine_find(o->engine),
-        .engine_config = {.code_cache = o->code_cache},
+        .engine_config = {.code_cache = o->code_cache,
+                          .dump_blocks = s->dump_blocks,
+                          .perf_map = s->perf_map},
         .kernel = s->start.kernel,
         .initrd = o->initrd,
         .append = o->append ? o->append : "",
@@ -233,6 +267,8 @@ static int set_up(struct session *s, struct err *err)
 
     if (rc == 0)
         rc = start_trace(s, err);
+    if (rc == 0)
+        rc = open_engine_files(s, err);
     if (rc == 0 && o->restore)
         rc = open_saved(s, err);
     if (rc == 0)
@@ -256,6 +292,10 @@ static void tear_down(struct session *s)
     builtin_free(&s->builtin);
     if (s->restore_fd >= 0)
         close(s->restore_fd);
+    if (s->dump_blocks)
+        fclose(s->dump_blocks);
+    if (s->perf_map)
+        fclose(s->perf_map);
     if (s->trace_file) {
         trace_set_file(NULL);
         fclose(s->trace_file);

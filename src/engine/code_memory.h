@@ -14,7 +14,9 @@ struct code_memory {
     size_t size;
 };
 
-/* On an error nothing is left. `name` is what /proc/PID/maps shows. */
+/* `name` is what /proc/PID/maps shows, if the host permits a memfd that may be executed (see
+ * vm.memfd_noexec); otherwise, or if it is NULL, the memory is anonymous. On an error nothing is
+ * left. `err` may not be NULL. */
 int code_memory_init(struct code_memory *code, const char *name, size_t size,
                      struct err *err) MUST_USE;
 /* Also of one that is all zeros. */

@@ -9,6 +9,8 @@
 #include "base/err.h"
 #include "cpu/cpu.h"
 
+#include <stdio.h>
+
 enum cpu_exit {
     EXIT_STOPPED,  /* ATTN_STOP was set (run() clears it) */
     EXIT_HALTED,   /* cpu->activity is CPU_HALTED or CPU_WAIT_SIPI and nothing is pending: wait */
@@ -21,6 +23,8 @@ enum cpu_exit {
 /* What an engine is told besides its CPU; cpu->engine_config, NULL: defaults. */
 struct engine_config {
     uint64_t code_cache; /* bytes for translations and all that belongs to them; 0: the default */
+    FILE *dump_blocks;   /* takes a listing of each translation; NULL: none */
+    FILE *perf_map;      /* names translations for perf; readable, too; NULL: none */
 };
 
 #define CODE_CACHE_DEFAULT (128 * MIB)

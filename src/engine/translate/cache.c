@@ -8,7 +8,9 @@
 #include "engine/translate/translator.h"
 
 #include "engine/code_memory.h"
+#include "engine/engine.h"
 #include "engine/translate/plan.h"
+#include "engine/translate/report.h"
 
 #include <errno.h>
 #include <string.h>
@@ -393,6 +395,7 @@ static void empty_region(struct cpu *cpu, struct region *r)
     r->used = r->meta_used = r->fault_count = 0;
     r->blocks = NULL;
     r->links = NULL;
+    report_eviction(cpu, t->executable + r->code, t->region_code);
 }
 
 void translate_make_room(struct cpu *cpu)
@@ -491,11 +494,13 @@ static void make_regions(struct translator *t)
 
 int translate_cache_init(struct cpu *cpu, struct translator *t, size_t size, struct err *err)
 {
+    /* perf looks into its map file for anonymous memory only */
+    bool for_perf = cpu->engine_config && cpu->engine_config->perf_map;
     struct code_memory code;
     int ret;
 
     choose_sizes(t, size);
-    ret = code_memory_init(&code, "translations", t->size, err);
+    ret = code_memory_init(&code, for_perf ? NULL : "translations", t->size, err);
     if (ret)
         return ret;
     t->writable = code.writable;

@@ -2,6 +2,7 @@
 #include "base/timeline.h"
 #include "engine/interpret/exec.h"
 #include "engine/translate/builder.h"
+#include "engine/translate/report.h"
 
 /* --- records --- */
 
@@ -430,10 +431,13 @@ static void emit_fall_through(struct block_builder *b)
 static void emit_insns(struct block_builder *b)
 {
     emit_count(b);
-    for (unsigned i = 0; i < b->plan->count && !b->failed; i++)
+    for (unsigned i = 0; i < b->plan->count && !b->failed; i++) {
+        b->plan->insns[i].host = (uint32_t)(b->a.p - b->t->next);
         emit_insn(b, i);
+    }
     if (!b->ended && !b->failed)
         emit_fall_through(b);
+    b->plan->host_cold = (uint32_t)(b->a.p - b->t->next);
     emit_cold(b);
     b->cpu->stats.translate.insns += b->plan->count;
 }
@@ -470,6 +474,7 @@ struct tblock *translate_block(struct cpu *cpu, const uint8_t *code, unsigned av
     block->len = (uint16_t)t->plan->len;
     block->count = (uint8_t)t->plan->count;
     translate_end_block(cpu, block, b.a.p);
+    report_block(cpu, block, t->plan, (size_t)(b.a.p - t->next));
     timeline_slice(TIMELINE_DECODE, "translate", start, cpu->rip, 0, 0);
     return block;
 }

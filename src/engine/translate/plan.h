@@ -31,6 +31,7 @@ struct span {
 struct planned {
     struct decoded d;
     uint16_t offset;   /* from the start of the block */
+    uint32_t host;     /* bytes of host code before it; set when it is emitted */
     int8_t window;     /* of the stack, or -1 */
     int8_t group;      /* of its memory operand, or -1 */
     bool opens_window; /* the first of it: the check is here */
@@ -42,6 +43,7 @@ struct planned {
 struct plan {
     const struct cpu *cpu;
     unsigned count, len; /* instructions, and their bytes */
+    uint32_t host_cold;  /* bytes of host code before what is behind the block */
     unsigned windows, groups;
     struct span window[PLAN_MAX_SPANS], group[PLAN_MAX_SPANS];
     struct planned insns[PLAN_MAX_INSNS];

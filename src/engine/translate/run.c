@@ -339,9 +339,9 @@ static int translate_init(struct cpu *cpu, struct err *err)
         t->jump_seed = (uintptr_t)t ^ __builtin_ia32_rdtsc();
     if (ret == 0)
         ret = translate_cache_init(cpu, t, code_cache_size(cpu), err);
+    t->interp.redirect = redirect;
     if (ret)
         translate_free(cpu);
-    t->interp.redirect = redirect;
     return ret;
 }
 
