@@ -57,6 +57,9 @@ TRACE_EVENT(acpi_pm_write, (unsigned offset, unsigned size, unsigned value),
             "offset=%u size=%u value=%#x", offset, size, value)
 TRACE_EVENT(acpi_pm_sleep, (unsigned type), "type=%u", type)
 
+/* vga */
+TRACE_EVENT(vga_dispi, (unsigned index, unsigned value), "index=%u value=%#x", index, value)
+
 /* ide */
 TRACE_EVENT(ide_command, (unsigned drive, unsigned command), "drive=%u command=%#x", drive, command)
 TRACE_EVENT(ide_transfer, (unsigned drive, uint64_t lba, unsigned count, bool write),

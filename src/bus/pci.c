@@ -185,16 +185,24 @@ static bool bar_decodes(const struct pci_device *dev, unsigned bar, const struct
     return command(dev) & PCI_COMMAND_MEMORY;
 }
 
+bool pci_bar_place(const struct pci_device *dev, unsigned bar, uint64_t *base)
+{
+    const struct pci_bar b = describe_bar(dev, bar);
+
+    if (b.kind == PCI_BAR_NONE)
+        return false;
+    *base = bar_base(dev, bar, &b);
+    return bar_decodes(dev, bar, &b, *base);
+}
+
 static void place_ranges(struct pci_device *dev)
 {
     for (unsigned bar = 0; bar <= PCI_ROM; bar++) {
-        struct pci_bar b = describe_bar(dev, bar);
-        uint64_t base;
+        uint64_t base = 0;
+        bool decodes = pci_bar_place(dev, bar, &base);
 
-        if (b.kind == PCI_BAR_NONE)
-            continue;
-        base = bar_base(dev, bar, &b);
-        bus_move(dev->pci->bus, dev->ranges[bar], base, bar_decodes(dev, bar, &b, base));
+        if (dev->ranges[bar])
+            bus_move(dev->pci->bus, dev->ranges[bar], base, decodes);
     }
 }
 
@@ -205,7 +213,7 @@ static void add_range(struct pci_device *dev, unsigned bar)
     void *opaque = b.ops == &msix_ops || b.ops == &rom_ops ? dev : dev->opaque;
     struct io_range *range;
 
-    if (b.kind == PCI_BAR_NONE)
+    if (b.kind == PCI_BAR_NONE || !b.ops)
         return;
     if (b.kind == PCI_BAR_IO)
         range = bus_add_pio(bus, dev->info->name, 0, (unsigned)b.size, b.ops, opaque);

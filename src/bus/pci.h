@@ -82,7 +82,8 @@ enum pci_bar_kind {
 struct pci_bar {
     enum pci_bar_kind kind;
     uint64_t size;            /* a power of two; at least 4 for ports and 16 for memory */
-    const struct io_ops *ops; /* as in bus.h: offsets from the BAR's start */
+    const struct io_ops *ops; /* as in bus.h: offsets from the BAR's start. NULL: no range on the
+                                 bus; the device looks at the register in config_written() */
     bool prefetchable;        /* reads have no side effects */
 };
 
@@ -186,6 +187,9 @@ uint32_t pci_config_read(struct pci_bus *pci, uint32_t address, unsigned size);
 void pci_config_write(struct pci_bus *pci, uint32_t address, uint32_t value, unsigned size);
 
 /* --- a device --- */
+
+/* Where a BAR is at the moment. False: nowhere, because its decoding is off. */
+bool pci_bar_place(const struct pci_device *dev, unsigned bar, uint64_t *base) MUST_USE;
 
 /* Describes the function; it is not on the bus yet. */
 void pci_device_init(struct pci_device *dev, const struct pci_info *info, void *opaque);

@@ -229,6 +229,7 @@ static struct vm_config make_config(struct session *s)
     c.pc.disk_count = s->start.disks.count;
     c.pc.firmware = s->start.firmware;
     c.pc.vga = s->start.firmware != NULL;
+    c.pc.vga_bios = s->start.vga_bios;
     memcpy(c.pc.boot, o->boot, sizeof c.pc.boot);
     if (o->restore) {
         c.pc.memory = s->saved.memory;

@@ -9,6 +9,9 @@
 static const char *const bios_places[] = {"/usr/share/seabios/bios-256k.bin",
                                           "/usr/share/qemu/bios-256k.bin"};
 
+static const char *const vga_places[] = {"/usr/share/seabios/vgabios-stdvga.bin",
+                                         "/usr/share/qemu/vgabios-stdvga.bin"};
+
 static int find_use(const char *path, enum file_use *use, struct err *err)
 {
     struct input_file file;
@@ -46,13 +49,20 @@ static int choose_image(struct start *start, const char *path, struct err *err)
     return 0;
 }
 
+/* The first of two that is there, or NULL. */
+static const char *find_file(const char *const places[2])
+{
+    for (size_t i = 0; i < 2; i++)
+        if (access(places[i], R_OK) == 0)
+            return places[i];
+    return NULL;
+}
+
 static int find_firmware(const char **path, struct err *err)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(bios_places); i++)
-        if (access(bios_places[i], R_OK) == 0) {
-            *path = bios_places[i];
-            return 0;
-        }
+    *path = find_file(bios_places);
+    if (*path)
+        return 0;
     return err_set(err, -ENOENT,
                    "there is no firmware to start the machine with: install the package 'seabios' "
                    "(%s), or give a BIOS with --firmware",
@@ -65,7 +75,7 @@ int start_choose(struct start *start, const struct options *o, const struct snap
     int rc = 0;
 
     start->kernel = o->kernel;
-    start->firmware = NULL;
+    start->firmware = start->vga_bios = NULL;
     start->disks = o->disks;
     if (o->image)
         rc = choose_image(start, o->image, err);
@@ -74,5 +84,7 @@ int start_choose(struct start *start, const struct options *o, const struct snap
     start->firmware = o->firmware;
     if (!o->firmware && (saved ? saved->firmware : start->disks.count > 0))
         rc = find_firmware(&start->firmware, err);
+    if (start->firmware)
+        start->vga_bios = find_file(vga_places);
     return rc;
 }

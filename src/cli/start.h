@@ -9,6 +9,7 @@
 struct start {
     const char *kernel;   /* NULL: none */
     const char *firmware; /* file; NULL: none. Neither: the built-in guest, or a saved machine */
+    const char *vga_bios; /* file; NULL: none */
     struct disk_options disks; /* all of them */
 };
 

@@ -33,6 +33,7 @@
 #include "machine/pc_firmware.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define SMBIOS_ADDRESS UINT64_C(0xf0100)
@@ -274,6 +275,26 @@ static void add_power_and_debug(struct pc *pc)
     debug_ports_attach(&pc->debug_ports, &pc->bus);
 }
 
+static int add_vga(struct pc *pc, struct err *err)
+{
+    uint32_t rom_size = 0;
+    int rc = 0;
+
+    if (!pc->config.vga)
+        return 0;
+    if (pc->config.vga_bios)
+        rc = rom_file_read("display's BIOS", pc->config.vga_bios, VGA_ROM_MAX, &pc->vga_rom,
+                           &rom_size, err);
+    if (rc == 0)
+        rc = vga_init(&pc->vga, &pc->pci, &pc->clock, pc->vga_rom, rom_size, err);
+    if (rc < 0)
+        return rc;
+    pc->vga.remapped = memory_remapped;
+    pc->vga.opaque = pc;
+    vga_attach(&pc->vga, &pc->bus);
+    return 0;
+}
+
 /* The place of a disk's drive: the first one that is free. CDs begin at the second channel. */
 static int free_drive(const struct pc *pc, bool cdrom)
 {
@@ -512,6 +533,8 @@ static int list_states(struct pc *pc, struct err *err)
     state_add(list, &reset_control_state_desc, 0, &pc->reset_control);
     state_add(list, &i440fx_state_desc, 0, &pc->host_bridge);
     list_ide(pc, list);
+    if (pc->config.vga)
+        state_add(list, &vga_state_desc, 0, &pc->vga);
     state_add(list, &debug_ports_state_desc, 0, &pc->debug_ports);
     state_add(list, &fw_cfg_state_desc, 0, &pc->fw_cfg);
     if (has_rng(&pc->config)) {
@@ -554,6 +577,8 @@ int pc_init(struct pc *pc, const struct pc_config *config, struct err *err)
     add_power_and_debug(pc);
     rc = add_pci(pc, err);
     if (rc == 0)
+        rc = add_vga(pc, err);
+    if (rc == 0)
         rc = add_virtio(pc, err);
     if (rc == 0)
         rc = add_disks(pc, err);
@@ -582,6 +607,7 @@ void pc_free(struct pc *pc)
     state_list_free(pc->states);
     fw_cfg_free(&pc->fw_cfg);
     ide_free(&pc->ide);
+    free(pc->vga_rom);
     cpu_free(pc->cpu);
     cpu_model_free(pc->model);
     memory_free(&pc->mem);

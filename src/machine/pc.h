@@ -30,6 +30,7 @@
 #include "dev/ns16550.h"
 #include "dev/piix3.h"
 #include "dev/reset_control.h"
+#include "dev/vga.h"
 #include "firmware/kernel_image.h"
 #include "machine/disks.h"
 #include "mem/memory.h"
@@ -73,6 +74,7 @@ struct pc_config {
     unsigned disk_count;
     const char *firmware; /* file with a BIOS, which starts the machine; NULL: none */
     bool vga;
+    const char *vga_bios;               /* file with the display's BIOS; NULL: none */
     enum pc_boot boot[PC_BOOT_DEVICES]; /* with firmware: the first one first */
     struct pc_outside outside;
 };
@@ -107,7 +109,9 @@ struct pc {
     struct i440fx host_bridge;
     struct piix3 south_bridge;
     struct disks disks; /* of virtio */
-    struct ide ide;     /* not on the bus: there is none */
+    struct vga vga;     /* if config.vga */
+    uint8_t *vga_rom;
+    struct ide ide; /* not on the bus: there is none */
     struct debug_ports debug_ports;
     struct fw_cfg fw_cfg;
     struct virtio_rng rng; /* in a machine with other devices of virtio */

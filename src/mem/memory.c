@@ -157,6 +157,30 @@ int memory_add_rom(struct memory *mem, const void *bytes, uint64_t size, struct 
     return 0;
 }
 
+int memory_add_video(struct memory *mem, uint64_t size, struct err *err)
+{
+    int ret;
+
+    if (ftruncate(mem->fd, (off_t)(mem->size + size)) < 0)
+        return err_set(err, -errno, "cannot make %llu MiB of display memory: %s",
+                       (unsigned long long)(size / MIB), strerror(errno));
+    ret = add_block(mem, MEMORY_VIDEO_NOWHERE, size, mem->size, err);
+    if (ret == 0)
+        mem->video = &mem->blocks[mem->block_count - 1];
+    return ret;
+}
+
+void memory_place_video(struct memory *mem, gpa_t base, bool visible)
+{
+    struct memory_block *video = mem->video;
+    gpa_t at = visible && base <= MEMORY_HIGH_START - video->size ? base : MEMORY_VIDEO_NOWHERE;
+
+    if (at == video->base)
+        return;
+    memory_touched(mem, video->base, video->size);
+    video->base = at;
+}
+
 /* What the page at gpa, below 1 MiB, shows of the ROM: all ones where there is none. */
 static void copy_rom_page(struct memory *mem, gpa_t gpa, uint8_t *to)
 {
@@ -208,6 +232,11 @@ void memory_shadow(struct memory *mem, gpa_t gpa, uint64_t len, bool read_ram, b
 
 void *memory_hidden_ram(struct memory *mem, gpa_t gpa, uint64_t len)
 {
+    if (gpa >= MEMORY_VIDEO_NOWHERE && mem->video) {
+        gpa -= MEMORY_VIDEO_NOWHERE;
+        return gpa < mem->video->size && len <= mem->video->size - gpa ? mem->video->host + gpa
+                                                                       : NULL;
+    }
     if (gpa >= MIB)
         return memory_ram(mem, gpa, len);
     return memory_block_at(mem, gpa) && len <= MIB - gpa ? mem->first_mib + gpa : NULL;
@@ -357,9 +386,15 @@ void memory_store(struct memory *mem, gpa_t gpa, const void *buf, uint64_t len)
     }
 }
 
+static uint64_t file_size(const struct memory *mem)
+{
+    return mem->size + (mem->video ? mem->video->size : 0);
+}
+
 int memory_clear(struct memory *mem, struct err *err)
 {
-    if (fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)mem->size) < 0)
+    if (fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                  (off_t)file_size(mem)) < 0)
         return err_set(err, -errno, "the guest's memory cannot be cleared: %s", strerror(errno));
     for (unsigned i = 0; i < mem->block_count; i++)
         memory_touched(mem, mem->blocks[i].base, mem->blocks[i].size);
@@ -394,6 +429,9 @@ static struct piece piece_of(struct memory *mem, const struct memory_block *bloc
 {
     uint64_t below = block->base < MIB ? MIB - block->base : 0;
 
+    if (block == mem->video)
+        return (struct piece){MEMORY_VIDEO_NOWHERE, first ? 0 : block->size, block->file_offset,
+                              block->host};
     if (below > block->size)
         below = block->size;
     if (first)
@@ -491,17 +529,17 @@ uint64_t memory_hash(struct memory *mem)
 
 uint64_t memory_resident(struct memory *mem)
 {
-    uint64_t file_size = mem->size, total = 0;
+    uint64_t end = file_size(mem), total = 0;
     off_t at = 0;
 
-    while (at < (off_t)file_size) {
+    while (at < (off_t)end) {
         off_t data = lseek(mem->fd, at, SEEK_DATA), hole;
 
         if (data < 0)
             break;
         hole = lseek(mem->fd, data, SEEK_HOLE);
         if (hole < 0)
-            hole = (off_t)file_size;
+            hole = (off_t)end;
         total += (uint64_t)(hole - data);
         at = hole;
     }

@@ -32,6 +32,9 @@
 #define MEMORY_SHADOW_START UINT64_C(0xC0000)
 #define MEMORY_SHADOW_END MIB
 
+/* Where the display's memory is while it is nowhere, and always for memory_hidden_ram(). */
+#define MEMORY_VIDEO_NOWHERE (UINT64_C(1) << 62)
+
 enum page_flag { PAGE_CODE = 1, PAGE_DIRTY = 2, PAGE_READONLY = 4, PAGE_HIDES_RAM = 8 };
 
 struct memory_block {
@@ -65,7 +68,10 @@ struct memory_dma {
 struct memory {
     int fd;
     unsigned block_count;
-    struct memory_block blocks[4]; /* low RAM, which begins at 0, in one or two; high RAM; ROM */
+    /* Low RAM, which begins at 0, in one or two; high RAM; then ROM and the memory of a display.
+     * Those before hide those behind. */
+    struct memory_block blocks[5];
+    struct memory_block *video;    /* one of them; NULL: none */
     uint8_t *first_mib;            /* RAM of the first MiB, whatever hides it */
     uint64_t size;
     gpa_t a20_mask; /* ANDed to every physical address of a CPU: all ones, or bit 20 clear */
@@ -83,6 +89,13 @@ void memory_free(struct memory *mem);
 /* Adds the firmware's ROM, which ends at 4 GiB; `size` is a multiple of 4 KiB. Its end is also what
  * memory_shadow() shows below 1 MiB. Before the machine runs. */
 int memory_add_rom(struct memory *mem, const void *bytes, uint64_t size, struct err *err);
+
+/* Adds the memory of a display, which is the guest's RAM wherever the display's base register says.
+ * It is cleared and saved with RAM. Before the machine runs. */
+int memory_add_video(struct memory *mem, uint64_t size, struct err *err);
+/* Puts it at `base`, between RAM and the end of the hole, or nowhere. Code of it is dropped; the
+ * caller flushes TLBs. */
+void memory_place_video(struct memory *mem, gpa_t base, bool visible);
 
 /* RAM below the hole and above 4 GiB, as firmware counts it: the former includes VGA's place. */
 static inline uint64_t memory_low_size(const struct memory *mem)

@@ -3,6 +3,7 @@
 
 #include "base/nearest.h"
 #include "monitor/control.h"
+#include "monitor/display.h"
 #include "monitor/inspect.h"
 #include "monitor/tracing.h"
 #include "vm/vm.h"
@@ -57,6 +58,12 @@ static const struct command table[] = {
      inspect_devices,
      true},
     {"stats", NULL, {{0}}, "print counts, as --stats does", inspect_stats, true},
+    {"screenshot",
+     NULL,
+     {{"file", ARGUMENT_STRING, false}},
+     "write what the display shows to a PNG file",
+     display_screenshot,
+     true},
     {"trace",
      NULL,
      {{"pattern", ARGUMENT_STRING, true}, {"on", ARGUMENT_SWITCH, true}},
