@@ -580,9 +580,15 @@ static int check_together(const struct options *o, struct err *err)
     if (o->kernel && (o->image || o->firmware))
         return err_set(err, -EINVAL, "--kernel starts without firmware, and so without '%s'",
                        o->image ? o->image : o->firmware);
-    if (o->display == DISPLAY_TEXT && o->serial == SERIAL_STDIO && o->serial_given)
+    if (o->display == DISPLAY_TEXT && o->serial_given && o->serial != SERIAL_NONE)
         return err_set(err, -EINVAL,
-                       "--display text and --serial stdio: there is one terminal for both");
+                       "--display text takes the terminal: the only --serial with it is 'none'");
+    if (o->display == DISPLAY_TEXT && o->kernel)
+        return err_set(err, -EINVAL,
+                       "--display text: a machine that --kernel starts has no firmware, and so no "
+                       "text on its display");
+    if (o->display == DISPLAY_TEXT && !o->image && !o->firmware && !o->disks.count)
+        return err_set(err, -EINVAL, "--display text: give a disk or a CD to start from");
     if (o->gdb_wait && !o->gdb)
         return err_set(err, -EINVAL, "--gdb-wait needs a --gdb to wait at");
     if (o->restore && o->memory_given)

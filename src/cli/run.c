@@ -37,7 +37,7 @@ struct session {
     int restore_fd;
     FILE *trace_file;
     FILE *dump_blocks, *perf_map; /* of the engine; NULL: none */
-    struct timeline *timeline; /* NULL: none */
+    struct timeline *timeline;    /* NULL: none */
     struct disk_config disks[DISKS_MAX];
     struct vm vm;
     struct monitor *monitor; /* NULL: no sockets */
@@ -194,6 +194,14 @@ static bool size_of_terminal(void *opaque, uint16_t *columns, uint16_t *rows)
     return terminal_size(opaque, columns, rows);
 }
 
+/* The monitor's prompt is on the terminal. */
+static bool terminal_is_covered(void *opaque)
+{
+    const struct terminal *terminal = opaque;
+
+    return terminal->prompt.open;
+}
+
 static struct vm_config make_config(struct session *s)
 {
     const struct options *o = s->options;
@@ -222,6 +230,8 @@ static struct vm_config make_config(struct session *s)
         .terminal_raw = raw_terminal,
         .terminal_size = size_of_terminal,
         .terminal = &s->terminal,
+        .text_screen = o->display == DISPLAY_TEXT,
+        .screen_covered = terminal_is_covered,
     };
 
     memcpy(c.pc.nets, s->nets, sizeof c.pc.nets);
@@ -230,6 +240,7 @@ static struct vm_config make_config(struct session *s)
     c.pc.firmware = s->start.firmware;
     c.pc.vga = s->start.firmware != NULL;
     c.pc.vga_bios = s->start.vga_bios;
+    c.pc.screen = o->display != DISPLAY_NONE;
     memcpy(c.pc.boot, o->boot, sizeof c.pc.boot);
     if (o->restore) {
         c.pc.memory = s->saved.memory;

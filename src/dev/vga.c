@@ -30,6 +30,16 @@
 #define LINES_SHOWN 480u
 #define LINE_SHOWN_NS (LINE_NS * 4 / 5)
 
+/* What the screen shows may be another. */
+static void touch(struct vga *vga)
+{
+    if (vga->changed)
+        return;
+    vga->changed = true;
+    if (vga->notify)
+        vga->notify(vga->notify_opaque);
+}
+
 /* --- planes --- */
 
 /* Each bit p of a nibble becomes byte p: 00h or FFh. */
@@ -184,6 +194,7 @@ static void window_write(void *opaque, uint64_t offset, uint64_t value, unsigned
     struct vga *vga = opaque;
     uint32_t address;
 
+    touch(vga);
     for (unsigned i = 0; i < size; i++, value >>= 8)
         if (in_window(vga, offset + i, &address))
             window_store(vga, address, (uint8_t)value);
@@ -326,6 +337,7 @@ static void port_write(void *opaque, uint64_t offset, uint64_t value, unsigned s
     struct vga *vga = opaque;
 
     (void)size;
+    touch(vga);
     write_register(vga, real_port(vga, 0x3b0 + (unsigned)offset), (uint8_t)value);
 }
 
@@ -422,6 +434,7 @@ static uint16_t read_dispi(const struct vga *vga)
 static void write_dispi(struct vga *vga, uint16_t value)
 {
     trace_vga_dispi(vga->dispi_index, value);
+    touch(vga);
     switch (vga->dispi_index) {
     case DISPI_ID:
         if (value >= 0xb0c0 && value <= DISPI_VERSION)
@@ -605,6 +618,7 @@ static int loaded(void *object, struct err *err)
     if (dispi_enabled(vga))
         fit_mode(vga);
     place_memory(vga);
+    touch(vga);
     return 0;
 }
 

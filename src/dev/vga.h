@@ -83,6 +83,9 @@ struct vga {
     uint8_t *memory;                /* VGA_MEMORY bytes */
     void (*remapped)(void *opaque); /* RAM is another than before: flush TLBs; may be NULL */
     void *opaque;
+    bool changed;                 /* since whoever looks at the screen has set it to false */
+    void (*notify)(void *opaque); /* it has become true; may be NULL */
+    void *notify_opaque;
 
     uint8_t misc, feature;
     uint8_t seq_index, seq[VGA_SEQ_REGS];

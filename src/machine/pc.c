@@ -453,7 +453,7 @@ static int add_fw_cfg(struct pc *pc, struct err *err)
     if (fw_cfg_set_number(fw, FW_CFG_RAM_SIZE, pc->mem.size, 8) &&
         fw_cfg_set_number(fw, FW_CFG_NB_CPUS, cpus, 2) &&
         fw_cfg_set_number(fw, FW_CFG_MAX_CPUS, cpus, 2) &&
-        fw_cfg_set_number(fw, FW_CFG_NOGRAPHIC, 1, 2) &&
+        fw_cfg_set_number(fw, FW_CFG_NOGRAPHIC, !pc->config.screen, 2) &&
         fw_cfg_set_number(fw, FW_CFG_BOOT_MENU, 0, 2) &&
         fw_cfg_set_number(fw, FW_CFG_IRQ0_OVERRIDE, 1, 1) && /* IRQ 0 is input 2 of the IOAPIC */
         fw_cfg_set_file(fw, "etc/e820", ram, (uint32_t)(count * sizeof ram[0])))

@@ -74,6 +74,7 @@ struct pc_config {
     unsigned disk_count;
     const char *firmware; /* file with a BIOS, which starts the machine; NULL: none */
     bool vga;
+    bool screen; /* somebody looks at it; else the firmware's text goes to the serial port, too */
     const char *vga_bios;               /* file with the display's BIOS; NULL: none */
     enum pc_boot boot[PC_BOOT_DEVICES]; /* with firmware: the first one first */
     struct pc_outside outside;

@@ -16,10 +16,12 @@
 #include "cpu/debug.h"
 #include "cpu/interrupt.h"
 #include "firmware/linux_boot.h"
+#include "vm/screen.h"
 #include "vm/signals.h"
 #include "vm/snapshot.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -154,7 +156,8 @@ static void on_serial_tx(void *opaque, const uint8_t *bytes, size_t count)
 {
     struct vm *vm = opaque;
 
-    console_write(vm->config.console, bytes, count);
+    if (!vm->screen) /* which has the terminal; the serial cable is not connected then */
+        console_write(vm->config.console, bytes, count);
 }
 
 /* clock->changed: the first deadline is earlier now. The vCPU thread sets its limit anew before it
@@ -521,7 +524,7 @@ static void feed_serial(struct vm *vm)
     size_t count = console_input(vm->config.console, &bytes);
     uint64_t start = timeline_start();
 
-    if (count) {
+    if (count && !vm->screen) {
         count = pc_serial_receive(&vm->pc, bytes, count);
         console_consume(vm->config.console, count);
         timeline_slice(TIMELINE_INPUT, NULL, start, count, 0, 0);
@@ -736,6 +739,8 @@ enum vm_end vm_run(struct vm *vm)
     pthread_join(vm->vcpu, NULL);
     save_at_limit(vm);
     tell(vm, VM_EVENT_ENDED);
+    if (vm->screen)
+        screen_end(vm->screen);
     drain_console(vm);
     terminal(vm, vm->config.terminal_restore);
     clock_gettime(CLOCK_MONOTONIC, &vm->ended);
@@ -779,6 +784,21 @@ static int start_engine(struct vm *vm, struct err *err)
     return vm->config.engine->init(vm->pc.cpu, err);
 }
 
+static int start_screen(struct vm *vm, struct err *err)
+{
+    if (!vm->config.text_screen)
+        return 0;
+    vm->screen = calloc(1, sizeof *vm->screen);
+    if (!vm->screen)
+        return err_set(err, -ENOMEM, "not enough memory for the screen");
+    vm->screen->covered = vm->config.screen_covered;
+    vm->screen->opaque = vm->config.terminal;
+    screen_init(vm->screen, &vm->pc, vm->config.console, &vm->loop);
+    vm->pc.vga.notify = wake_main;
+    vm->pc.vga.notify_opaque = vm;
+    return 0;
+}
+
 static int start_nets(struct vm *vm, struct err *err)
 {
     int rc = 0;
@@ -810,6 +830,8 @@ int vm_init(struct vm *vm, const struct vm_config *config, struct err *err)
     if (rc == 0)
         rc = loop_init(&vm->loop, err);
     if (rc == 0)
+        rc = start_screen(vm, err);
+    if (rc == 0)
         rc = start_nets(vm, err);
     if (rc == 0)
         rc = start_engine(vm, err);
@@ -829,6 +851,7 @@ void vm_free(struct vm *vm)
     if (vm->signal_fd >= 0)
         close(vm->signal_fd);
     loop_free(&vm->loop);
+    free(vm->screen);
     pc_free(&vm->pc);
     pthread_cond_destroy(&vm->wake);
     pthread_cond_destroy(&vm->stopped);

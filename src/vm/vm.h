@@ -43,6 +43,8 @@ struct vm_watcher {
     struct vm_watcher *next;
 };
 
+struct screen;
+
 struct vm_config {
     const char *name;
     struct pc_config pc; /* .outside is filled in by the vm */
@@ -53,8 +55,11 @@ struct vm_config {
     bool restored; /* not started: the state comes from vm_restore(); kernel may be NULL */
     uint64_t max_instructions; /* 0: no limit */
     const char *save;          /* file for SIGUSR1 and VM_LIMIT to save to; may be NULL */
-    struct console *console;   /* at the other end of the first serial port */
-    struct timeline *timeline; /* that the threads record into; NULL: none */
+    /* At the other end of the first serial port; or with text_screen, of display and keyboard. */
+    struct console *console;
+    bool text_screen;
+    bool (*screen_covered)(void *terminal); /* see screen.h; may be NULL */
+    struct timeline *timeline;              /* that the threads record into; NULL: none */
     /* The user's terminal: raw while the machine runs, but not while it is stopped by SIGTSTP. May
      * be NULL. */
     void (*terminal_restore)(void *opaque);
@@ -75,6 +80,7 @@ struct vm {
     struct timespec started, ended; /* host time */
     bool held;                      /* vm_hold() */
     struct vm_watcher *watchers;
+    struct screen *screen; /* NULL: none */
 
     pthread_mutex_t lock;
     pthread_cond_t wake;    /* the vCPU should look again */
