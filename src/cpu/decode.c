@@ -159,15 +159,31 @@ static void note_memory(struct decoded *d, const ZydisDecodedOperand *op)
     d->writes_mem = op_written(op);
 }
 
+/* MMX, segment, control and debug registers that the instruction names. */
+static bool is_other(const ZydisDecodedOperand *op)
+{
+    if (op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN)
+        return false;
+    switch (ZydisRegisterGetClass(op->reg.value)) {
+    case ZYDIS_REGCLASS_MMX:
+    case ZYDIS_REGCLASS_SEGMENT:
+    case ZYDIS_REGCLASS_CONTROL:
+    case ZYDIS_REGCLASS_DEBUG: return true;
+    default: return false;
+    }
+}
+
 static void note_operands(struct decoded *d)
 {
     for (unsigned i = 0; i < d->zi.operand_count; i++) {
         const ZydisDecodedOperand *op = &d->ops[i];
 
-        if (op->type == ZYDIS_OPERAND_TYPE_REGISTER)
+        if (op->type == ZYDIS_OPERAND_TYPE_REGISTER) {
             note_register(d, op);
-        else if (op->type == ZYDIS_OPERAND_TYPE_MEMORY)
+            d->names_other |= is_other(op);
+        } else if (op->type == ZYDIS_OPERAND_TYPE_MEMORY) {
             note_memory(d, op);
+        }
     }
 }
 

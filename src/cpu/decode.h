@@ -2,8 +2,8 @@
  *
  * What engines need beyond struct insn (which registers, flags and memory an instruction touches,
  * and Zydis' own description, to encode it again) is in struct decoded, which lives only while a
- * block is made. A function of bytes and CPU mode, but for the CPU's cache of results: one thread at
- * a time for a CPU. */
+ * block is made. A function of bytes and CPU mode, but for the CPU's cache of results: one thread
+ * at a time for a CPU. */
 #ifndef DOBLE_CPU_DECODE_H
 #define DOBLE_CPU_DECODE_H
 
@@ -25,6 +25,8 @@ struct decoded {
     const struct insn_row *row; /* illegal instructions have class CLASS_ILLEGAL */
     enum insn_unit unit;
     bool writes_mem, reads_mem;
+    bool
+        names_other; /* a register that is neither a general nor a vector register nor an x87 one */
     bool uses_mxcsr; /* floating point: reads controls, sets flags, can raise #XM */
     uint8_t flags_read, flags_written; /* as booleans: any status flag */
     uint8_t flags_defined;             /* it gives all six status flags a new value */

@@ -402,7 +402,7 @@ static void emit_insn(struct block_builder *b, unsigned at)
     b->p = &b->plan->insns[at];
     b->record = NULL;
     b->first_cold = b->cold_count;
-    if (plan_is_native(b->cpu, &b->p->d))
+    if (b->p->native)
         emit_native(b);
     else if (!emit_system(b))
         emit_interpreted(b);

@@ -71,23 +71,6 @@ bool plan_moves_stack(const struct cpu *cpu, const struct decoded *d, int32_t *b
     return d->in.imm > -(1 << 20) && d->in.imm < 1 << 20;
 }
 
-static bool has_foreign_register(const struct decoded *d)
-{
-    for (unsigned i = 0; i < d->zi.operand_count; i++) {
-        if (d->ops[i].type != ZYDIS_OPERAND_TYPE_REGISTER ||
-            d->ops[i].visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN)
-            continue;
-        switch (ZydisRegisterGetClass(d->ops[i].reg.value)) {
-        case ZYDIS_REGCLASS_MMX:
-        case ZYDIS_REGCLASS_SEGMENT:
-        case ZYDIS_REGCLASS_CONTROL:
-        case ZYDIS_REGCLASS_DEBUG: return true;
-        default: break;
-        }
-    }
-    return false;
-}
-
 static bool native_operand(const struct cpu *cpu, const struct decoded *d)
 {
     if (!(d->in.flags & INSN_MEM) || d->zi.mnemonic == ZYDIS_MNEMONIC_LEA)
@@ -112,16 +95,16 @@ static bool native_stack_operation(const struct cpu *cpu, const struct decoded *
     }
 }
 
-bool plan_is_native(const struct cpu *cpu, const struct decoded *d)
+static bool is_native(const struct cpu *cpu, const struct decoded *d)
 {
     if (d->row->class == CLASS_ILLEGAL || exec_unit_fault(cpu, d->unit))
         return false;
     switch (d->row->class) {
     case CLASS_COPY:
         return d->unit != UNIT_X87 && d->unit != UNIT_MMX && !(d->row->flags & ROW_X87_CONTROL) &&
-               !has_foreign_register(d) && native_operand(cpu, d);
+               !d->names_other && native_operand(cpu, d);
     case CLASS_MOV:
-        return !has_foreign_register(d) && native_operand(cpu, d) && native_stack_operation(cpu, d);
+        return !d->names_other && native_operand(cpu, d) && native_stack_operation(cpu, d);
     case CLASS_BRANCH: return is_near(cpu, d) && native_operand(cpu, d);
     default: return is_copied_helper(cpu, d);
     }
@@ -218,6 +201,7 @@ static void decode(struct plan *plan, const uint8_t *code, unsigned avail, unsig
                         &p->d) != DECODE_OK)
             return;
         p->offset = (uint16_t)plan->len;
+        p->native = is_native(plan->cpu, &p->d);
         p->window = p->group = -1;
         p->opens_window = p->opens_group = p->holds = false;
         plan->len += p->d.in.len;
@@ -271,15 +255,16 @@ static void touch(struct stack_use *use, int32_t low, int32_t high)
     use->touched = true;
 }
 
-static struct stack_use stack_use(const struct cpu *cpu, const struct decoded *d)
+static struct stack_use stack_use(const struct cpu *cpu, const struct planned *p)
 {
+    const struct decoded *d = &p->d;
     struct stack_use use = {0};
     int32_t slot = (int32_t)plan_slot(cpu);
     bool flags = d->zi.mnemonic == ZYDIS_MNEMONIC_PUSHFQ && plan_is_system(cpu, d);
     bool push = plan_is_push(cpu, d) || d->zi.mnemonic == ZYDIS_MNEMONIC_CALL || flags;
     bool pop = plan_is_pop(cpu, d);
 
-    if (!plan_is_native(cpu, d) && !flags) {
+    if (!p->native && !flags) {
         use.lost = !leaves_alone(d);
         return use;
     }
@@ -303,7 +288,7 @@ static void find_windows(struct plan *plan)
 
     for (unsigned i = 0; i < plan->count; i++) {
         struct planned *p = &plan->insns[i];
-        struct stack_use use = stack_use(plan->cpu, &p->d);
+        struct stack_use use = stack_use(plan->cpu, p);
 
         if (use.touched) {
             if (window >= 0 && !fits(&plan->window[window], moved + use.low, moved + use.high))
@@ -330,13 +315,13 @@ struct open_group {
     unsigned seg;
 };
 
-static bool groupable(const struct cpu *cpu, const struct decoded *d)
+static bool groupable(const struct cpu *cpu, const struct planned *p)
 {
-    const struct insn *in = &d->in;
+    const struct insn *in = &p->d.in;
 
-    return cpu_is_64bit(cpu) && (in->flags & INSN_MEM) && d->zi.mnemonic != ZYDIS_MNEMONIC_LEA &&
-           in->index == REG_NONE && in->asize == 8 && in->base != RSP && plan_is_native(cpu, d) &&
-           in->disp > INT32_MIN / 2 && in->disp < INT32_MAX / 2;
+    return cpu_is_64bit(cpu) && (in->flags & INSN_MEM) && p->native &&
+           p->d.zi.mnemonic != ZYDIS_MNEMONIC_LEA && in->index == REG_NONE && in->asize == 8 &&
+           in->base != RSP && in->disp > INT32_MIN / 2 && in->disp < INT32_MAX / 2;
 }
 
 /* Where the operand is, from its base; RIP-relative ones from the start of the block. */
@@ -372,13 +357,13 @@ static void find_groups(struct plan *plan)
     for (unsigned r = 0; r < GPR_COUNT; r++)
         open[r].group = -1;
     for (unsigned i = 0; i < plan->count; i++) {
-        const struct decoded *d = &plan->insns[i].d;
+        const struct planned *p = &plan->insns[i];
+        bool unknown = !p->native && !leaves_alone(&p->d); /* what it changes */
 
-        if (groupable(plan->cpu, d))
-            add_operand(plan, i, &open[d->in.base]);
+        if (groupable(plan->cpu, p))
+            add_operand(plan, i, &open[p->d.in.base]);
         for (unsigned r = 0; r < GPR_COUNT; r++)
-            if ((!plan_is_native(plan->cpu, d) && !leaves_alone(d)) ||
-                (r < 16 && (d->gpr_written & 1u << r)))
+            if (unknown || (r < 16 && (p->d.gpr_written & 1u << r)))
                 open[r].group = -1;
     }
     for (unsigned i = 0; i < plan->count; i++) { /* a check for one is no group */

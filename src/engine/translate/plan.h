@@ -30,8 +30,11 @@ struct span {
 
 struct planned {
     struct decoded d;
-    uint16_t offset;   /* from the start of the block */
-    uint32_t host;     /* bytes of host code before it; set when it is emitted */
+    uint16_t offset; /* from the start of the block */
+    uint32_t host;   /* bytes of host code before it; set when it is emitted */
+    /* Executed by translated code in this mode, or only interpreted? Helpers are not native; some
+     * have native forms of their own (plan_is_system). */
+    bool native;
     int8_t window;     /* of the stack, or -1 */
     int8_t group;      /* of its memory operand, or -1 */
     bool opens_window; /* the first of it: the check is here */
@@ -55,9 +58,6 @@ void plan_make(struct plan *plan, const struct cpu *cpu, const uint8_t *code, un
 
 /* --- about instructions --- */
 
-/* May it be executed by translated code in this mode, or only interpreted? False for
- * helpers, some of which have native forms of their own (plan_is_system). */
-bool plan_is_native(const struct cpu *cpu, const struct decoded *d);
 /* Is it a helper that has a native form of its own in this mode? */
 bool plan_is_system(const struct cpu *cpu, const struct decoded *d);
 /* A branch by flags. */
