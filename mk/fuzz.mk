@@ -1,7 +1,7 @@
 # Fuzzers (docs/testing-fuzz.md). They are libFuzzer programs, built by clang with AddressSanitizer and
 # UBSan in a folder of their own: $(BUILD)-fuzz. There are also the corpora and the finds.
 
-FUZZERS := cpu engines devices loaders gdb monitor state virtio
+FUZZERS := cpu engines devices loaders gdb monitor state virtio qcow2
 FUZZ_PROGRAMS := $(FUZZERS:%=$(BUILD)/tests/fuzz/fuzz_%)
 FUZZ_SHARED := machine guest guest_input vm_fixture
 FUZZ_SHARED_OBJS := $(FUZZ_SHARED:%=$(BUILD)/tests/fuzz/%.o)

@@ -77,6 +77,11 @@ static uint32_t counted(const struct counts *c, uint64_t cluster)
     return chunk ? chunk[cluster % CHUNK] : 0;
 }
 
+static bool is_inside(const struct walk *w, uint64_t offset, uint64_t length)
+{
+    return offset + length <= w->counts.clusters << w->q->header.cluster_bits;
+}
+
 /* The clusters of `length` bytes at `offset` are used once more, by `what`. */
 static int count(struct walk *w, const char *what, uint64_t offset, uint64_t length)
 {
@@ -85,7 +90,7 @@ static int count(struct walk *w, const char *what, uint64_t offset, uint64_t len
 
     if (!length)
         return 0;
-    if (offset >> bits >= c->clusters || (offset + length - 1) >> bits >= c->clusters) {
+    if (!is_inside(w, offset, length)) {
         corruption(w, "%s at %#" PRIx64 " is beyond the end of the file", what, offset);
         return 0;
     }
@@ -162,6 +167,7 @@ static int walk_l2(struct walk *w, const uint64_t *table, bool active)
 static int walk_l1(struct walk *w, const uint64_t *l1, uint64_t entries, bool active)
 {
     uint64_t *table = malloc(w->q->cluster_size);
+    uint64_t tables = 0;
     int rc = table ? 0 : -ENOMEM;
 
     for (uint64_t i = 0; rc == 0 && i < entries; i++) {
@@ -169,6 +175,10 @@ static int walk_l1(struct walk *w, const uint64_t *l1, uint64_t entries, bool ac
 
         if (!offset || !is_aligned(w, "an L2 table", offset))
             continue;
+        if (++tables > w->counts.clusters) { /* looking at all of it could take for ever */
+            corruption(w, "an L1 table has more L2 tables than the file has clusters");
+            break;
+        }
         rc = count(w, "an L2 table", offset, w->q->cluster_size);
         if (rc == 0 && offset >> w->q->header.cluster_bits < w->counts.clusters)
             rc = file_read(&w->q->image->file, offset, table, w->q->cluster_size);
@@ -205,6 +215,8 @@ static int walk_snapshot(struct walk *w, const struct snapshot_disk *s)
     }
     if (!is_aligned(w, "the L1 table of a snapshot", offset))
         return 0;
+    if (!is_inside(w, offset, entries * 8))
+        return count(w, "the L1 table of a snapshot", offset, entries * 8);
     l1 = calloc(entries + 1, 8);
     rc = l1 ? count(w, "the L1 table of a snapshot", offset, entries * 8) : -ENOMEM;
     if (rc == 0)
@@ -261,6 +273,8 @@ static int walk_bitmap(struct walk *w, const struct bitmap_disk *b)
         corruption(w, "a bitmap's table has %" PRIu64 " entries", entries);
         return 0;
     }
+    if (!is_inside(w, offset, entries * 8))
+        return count(w, "a bitmap's table", offset, entries * 8);
     table = calloc(entries, 8);
     rc = table ? count(w, "a bitmap's table", offset, entries * 8) : -ENOMEM;
     if (rc == 0)
@@ -429,6 +443,7 @@ static int check_l2_flags(struct walk *w, uint64_t offset, bool fix)
             table[i] = htobe64(right);
             changed = true;
         } else {
+            w->result->wrong_flags++;
             corruption(w, "the entry %#" PRIx64 " says wrongly whether its cluster is shared",
                        entry);
         }
@@ -457,6 +472,7 @@ static int check_flags(struct walk *w, bool fix)
             q->l1[i] = right;
             qcow2_l1_changed(q, i);
         } else if (rc == 0 && right != q->l1[i]) {
+            w->result->wrong_flags++;
             corruption(w, "L1 entry %u says wrongly whether its table is shared", i);
         }
         if (rc == 0)

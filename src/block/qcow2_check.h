@@ -13,6 +13,7 @@ enum qcow2_fix { QCOW2_FIX_NOTHING, QCOW2_FIX_LEAKS, QCOW2_FIX_ALL };
 
 struct qcow2_check {
     uint64_t corruptions, leaks; /* that are there (after repairing) */
+    uint64_t wrong_flags; /* of the corruptions: entries that say wrongly "used once" or not */
     uint64_t corruptions_fixed, leaks_fixed;
     uint64_t image_end;                                 /* of the last used cluster */
     uint64_t total, allocated, compressed, fragmented;  /* clusters of the disk */

@@ -9,6 +9,7 @@ import pathlib
 import random
 import struct
 import sys
+import zlib
 
 MODES = 12
 
@@ -360,9 +361,55 @@ def virtio():
             struct.pack("<BBBBI", 10, device, 5, reg, 4) for reg in range(0x40, 0xa8, 4))
 
 
+def qcow2():
+    """Small images of either version, with a compressed cluster, zeros, a snapshot; and requests."""
+    copied, packed = 1 << 63, 1 << 62
+
+    def image(version, bits, order, entries, incompatible=0, snapshot=False, size=60 * 512):
+        """Clusters: header, refcount table, its block, L1, L2, then what `entries` need."""
+        cluster = 1 << bits
+        l2 = b"".join(struct.pack(">Q", e) for e in entries)
+        data = bytes(range(256)) * (cluster // 256)
+        pack = zlib.compressobj(wbits=-12)
+        packed_data = (pack.compress(data) + pack.flush()).ljust(cluster, b"\0")
+        clusters = [struct.pack(">Q", 2 * cluster), b"", struct.pack(">Q", 4 * cluster | copied), l2,
+                    packed_data if entries[0] & packed else data, data, struct.pack(">QIHHIIQII", 3 * cluster, 1, 1, 1, 0, 0, 0, 0, 0) + b"1a"]
+        used = 8 if snapshot else 7
+        counts = sum(1 << (i << order) for i in range(used)) if order >= 3 else (1 << used) - 1
+        width = max(1, (used << order) // 8)
+        clusters[1] = counts.to_bytes(max(width, 8), "big" if order == 3 else "little") \
+            if order < 4 else b"".join((1).to_bytes((1 << order) // 8, "big") for _ in range(used))
+        head = struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", version, 0, 0, bits, size, 0, 1, 3 * cluster,
+                           cluster, 1, 1 if snapshot else 0, 7 * cluster if snapshot else 0)
+        if version == 3:
+            head += struct.pack(">QQQII", incompatible, 0, 0, order, 112) + bytes(8)
+            head += struct.pack(">II", 0xe2792aca, 3) + b"raw".ljust(8, b"\0")
+        return b"".join(c.ljust(cluster, b"\0") for c in [head] + clusters[:used - 1])
+
+    def requests(*words):
+        return bytes([len(words)]) + b"".join(struct.pack("<BHB", *w) for w in words)
+
+    mixed = requests((0, 0, 7), (1, 0, 3), (1, 40, 20), (2, 0, 0), (3, 0, 8), (4, 8, 9), (12, 40, 4),
+                     (2, 0, 0), (1, 2, 1), (5, 300, 0), (1, 900, 9), (0, 0, 127))
+    plain = [5 * 512 | copied, 6 * 512 | copied, 0]
+    yield "plain", mixed + image(3, 9, 4, plain)
+    yield "version-2", mixed + image(2, 9, 4, plain)
+    yield "nothing-to-do", b"\0" + image(3, 9, 4, plain)
+    yield "dirty", mixed + image(3, 9, 4, plain, incompatible=1)
+    yield "corrupt", mixed + image(3, 9, 4, plain, incompatible=2)
+    yield "zeros", mixed + image(3, 9, 4, [5 * 512 | copied | 1, 1, 1, 6 * 512 | copied])
+    yield "packed", mixed + image(3, 9, 4, [packed | 5 * 512, 6 * 512 | copied])
+    yield "snapshot", mixed + image(3, 9, 4, [5 * 512, 6 * 512], snapshot=True)
+    yield "shared", mixed + image(3, 9, 4, [5 * 512, 5 * 512 | copied])
+    yield "metadata", mixed + image(3, 9, 4, [0x200 | copied, 2 * 512 | copied, 4 * 512 | copied])
+    yield "clusters-4k", mixed + image(3, 12, 4, [5 * 4096 | copied, 6 * 4096 | copied])
+    for order in range(7):
+        yield f"refcount-order-{order}", mixed + image(3, 9, order, plain)
+
+
 def main():
     root = pathlib.Path(sys.argv[1])
-    for make in (cpu, engines, devices, loaders, gdb, monitor, state, virtio):
+    for make in (cpu, engines, devices, loaders, gdb, monitor, state, virtio, qcow2):
         folder = root / make.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in make():
