@@ -27,10 +27,18 @@ struct counts {
     uint32_t **chunks;
 };
 
+/* Part of the file that nothing else may use. */
+struct sole {
+    const char *what;
+    uint64_t offset, length;
+};
+
 struct walk {
     struct qcow2 *q;
     struct qcow2_check *result;
     struct counts counts;
+    struct sole *soles;
+    size_t sole_count, sole_room;
     bool low;  /* a refcount is too low: all have to be made anew */
     bool high; /* a leak */
 };
@@ -63,11 +71,14 @@ static int counts_init(struct counts *c, uint64_t clusters)
     return c->chunks ? 0 : -ENOMEM;
 }
 
-static void counts_free(struct counts *c)
+static void walk_free(struct walk *w)
 {
+    struct counts *c = &w->counts;
+
     for (uint64_t i = 0; c->chunks && i < chunk_count(c); i++)
         free(c->chunks[i]);
     free(c->chunks);
+    free(w->soles);
 }
 
 static uint32_t counted(const struct counts *c, uint64_t cluster)
@@ -105,6 +116,37 @@ static int count(struct walk *w, const char *what, uint64_t offset, uint64_t len
             (*chunk)[i % CHUNK]++;
     }
     return 0;
+}
+
+/* The same for what describes the image, and so has its clusters to itself. */
+static int count_sole(struct walk *w, const char *what, uint64_t offset, uint64_t length)
+{
+    if (w->sole_count == w->sole_room) {
+        const size_t room = w->sole_room ? w->sole_room * 2 : 16;
+        struct sole *more = realloc(w->soles, room * sizeof *more);
+
+        if (!more)
+            return -ENOMEM;
+        w->soles = more;
+        w->sole_room = room;
+    }
+    w->soles[w->sole_count++] = (struct sole){what, offset, length};
+    return count(w, what, offset, length);
+}
+
+static void check_soles(struct walk *w)
+{
+    const unsigned bits = w->q->header.cluster_bits;
+
+    for (size_t i = 0; i < w->sole_count; i++) {
+        const struct sole *s = &w->soles[i];
+
+        for (uint64_t c = s->offset >> bits; s->length && c <= (s->offset + s->length - 1) >> bits;
+             c++)
+            if (counted(&w->counts, c) > 1)
+                corruption(w, "%s at %#" PRIx64 " is used for something else, too", s->what,
+                           s->offset);
+    }
 }
 
 static bool is_aligned(struct walk *w, const char *what, uint64_t offset)
@@ -218,7 +260,7 @@ static int walk_snapshot(struct walk *w, const struct snapshot_disk *s)
     if (!is_inside(w, offset, entries * 8))
         return count(w, "the L1 table of a snapshot", offset, entries * 8);
     l1 = calloc(entries + 1, 8);
-    rc = l1 ? count(w, "the L1 table of a snapshot", offset, entries * 8) : -ENOMEM;
+    rc = l1 ? count_sole(w, "the L1 table of a snapshot", offset, entries * 8) : -ENOMEM;
     if (rc == 0)
         rc = file_read(&w->q->image->file, offset, l1, entries * 8);
     for (uint64_t i = 0; rc == 0 && i < entries; i++)
@@ -248,8 +290,9 @@ static int walk_snapshots(struct walk *w)
         at += sizeof s + be32toh(s.extra_length) + be16toh(s.id_length) + be16toh(s.name_length);
         at = (at + 7) & ~UINT64_C(7);
     }
-    return rc < 0 ? rc
-                  : count(w, "the snapshot table", h->snapshots_offset, at - h->snapshots_offset);
+    return rc < 0
+               ? rc
+               : count_sole(w, "the snapshot table", h->snapshots_offset, at - h->snapshots_offset);
 }
 
 struct bitmap_disk {
@@ -291,7 +334,7 @@ static int walk_bitmaps(struct walk *w)
     const struct qcow2_header *h = &w->q->header;
     const uint64_t end = h->bitmaps_directory + h->bitmaps_directory_size;
     uint64_t at = h->bitmaps_directory;
-    int rc = count(w, "the directory of bitmaps", at, h->bitmaps_directory_size);
+    int rc = count_sole(w, "the directory of bitmaps", at, h->bitmaps_directory_size);
 
     for (uint32_t i = 0; rc == 0 && i < h->bitmaps_count; i++) {
         struct bitmap_disk b;
@@ -314,15 +357,18 @@ static int walk_bitmaps(struct walk *w)
 static int count_contents(struct walk *w)
 {
     const struct qcow2_header *h = &w->q->header;
-    int rc = count(w, "the header", 0, w->q->cluster_size);
+    int rc = count_sole(w, "the header", 0, w->q->cluster_size);
 
     if (rc == 0)
-        rc = count(w, "the L1 table", h->l1_offset, (uint64_t)h->l1_size * 8);
+        rc = count_sole(w, "the L1 table", h->l1_offset, (uint64_t)h->l1_size * 8);
     if (rc == 0)
         rc = walk_l1(w, w->q->l1, h->l1_size, true);
     if (rc == 0)
         rc = walk_snapshots(w);
-    return rc < 0 ? rc : walk_bitmaps(w);
+    if (rc == 0)
+        rc = walk_bitmaps(w);
+    check_soles(w);
+    return rc;
 }
 
 static int count_refcounts(struct walk *w)
@@ -627,7 +673,7 @@ static int make_right(struct qcow2 *q, struct qcow2_check *result)
         rc = check_flags(&w, true);
     if (rc == 0)
         rc = qcow2_flush_tables(q);
-    counts_free(&w.counts);
+    walk_free(&w);
     return rc;
 }
 
@@ -648,7 +694,7 @@ static int check_and_fix(struct qcow2 *q, enum qcow2_fix fix, struct qcow2_check
     int rc;
 
     rc = look(q, result, false, &w);
-    counts_free(&w.counts);
+    walk_free(&w);
     if (rc == 0 && fix == QCOW2_FIX_ALL && result->corruptions) {
         struct qcow2_check repair = {0};
 
@@ -657,7 +703,7 @@ static int check_and_fix(struct qcow2 *q, enum qcow2_fix fix, struct qcow2_check
         *result = before;
         rc = make_right(q, &repair);
         if (rc == 0)
-            rc = look(q, result, false, &w), counts_free(&w.counts);
+            rc = look(q, result, false, &w), walk_free(&w);
         result->corruptions_fixed -= result->corruptions < result->corruptions_fixed
                                          ? result->corruptions
                                          : result->corruptions_fixed;
@@ -667,7 +713,7 @@ static int check_and_fix(struct qcow2 *q, enum qcow2_fix fix, struct qcow2_check
         *result = before;
         result->report = NULL; /* they were told already */
         rc = look(q, result, true, &w);
-        counts_free(&w.counts);
+        walk_free(&w);
         result->corruptions = corruptions;
         if (rc == 0)
             rc = qcow2_flush_tables(q);
