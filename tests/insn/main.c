@@ -205,7 +205,8 @@ static void on_tick(int sig)
 static void start_timer(void)
 {
     static const struct itimerval tick = {{0, 100000}, {0, 100000}};
-    struct sigaction sa = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
+    /* Translated code has the guest's values in RSP: the engine has a stack for signals. */
+    struct sigaction sa = {.sa_handler = on_tick, .sa_flags = SA_RESTART | SA_ONSTACK};
 
     sigaction(SIGVTALRM, &sa, NULL);
     setitimer(ITIMER_VIRTUAL, &tick, NULL);
