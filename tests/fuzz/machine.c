@@ -314,12 +314,12 @@ void machine_check_rip(const struct cpu *cpu)
 static void check_derived(struct cpu *cpu)
 {
     const uint32_t mode = cpu->mode;
-    const struct tlb_entry *current = cpu->tlb->current;
+    const struct tlb_entry *table = cpu->native.table;
 
     cpu_update_mode(cpu);
     if (cpu->mode != mode)
         fuzz_fail("mode is %#x, and should be %#x", mode, cpu->mode);
-    if (cpu->tlb->current != current || cpu->native.table != current)
+    if (cpu->native.table != table)
         fuzz_fail("the TLB's table in force is not the one for CPL and AC");
 }
 
