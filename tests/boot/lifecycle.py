@@ -19,7 +19,7 @@ def batch():
     status, output, errors = run("--stats")
     check(status == 0 and "the guest works" in output, f"status {status}: {errors}{output[-300:]}")
     own = int(re.search(r"monitor's own, KiB +(\d+)", errors).group(1))
-    check(own < 16384, f"the monitor itself uses {own} KiB")
+    check(own < 24576, f"the monitor itself uses {own} KiB")
 
 
 def counts(errors):

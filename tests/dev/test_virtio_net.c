@@ -6,7 +6,6 @@
 #include "virtio/virtio_net.h"
 #include "virtio/virtio_rng.h"
 
-
 #define BUFFER 0x200000u
 #define HEADER sizeof(struct packet_header)
 
