@@ -490,6 +490,8 @@ static int board_loaded(void *object, struct err *err)
 
 static const struct field board_fields[] = {
     FIELD(struct pc, saved_a20),
+    FIELD(struct pc, isa_lines),
+    FIELD(struct pc, pci_lines),
 };
 
 static const struct state_desc board_state_desc = {

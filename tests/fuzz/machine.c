@@ -73,7 +73,8 @@ void machine_init(struct machine *m, uint64_t memory, const struct engine_ops *e
     };
     struct err err = {0};
 
-    if (pc_init(&m->pc, &config, &err) < 0 || pc_set_up_chip_set(&m->pc, &err) < 0 || engine->init(m->pc.cpu, &err) < 0)
+    if (pc_init(&m->pc, &config, &err) < 0 || pc_set_up_chip_set(&m->pc, &err) < 0 ||
+        engine->init(m->pc.cpu, &err) < 0)
         fuzz_fail("no machine: %s", err.text);
     m->engine = engine;
     clock_start(&m->pc.clock);
