@@ -284,28 +284,27 @@ void virtq_push(struct virtq_chain *chain, uint32_t written)
         virtq_flush(chain->queue, 1);
 }
 
-static bool wants_interrupt(struct virtq *queue)
+/* `before` is used_idx of the last time. */
+static bool wants_interrupt(const struct virtq *queue, uint16_t before)
 {
-    const uint16_t before = queue->signalled;
-    const bool valid = queue->signal_valid;
     uint16_t event;
 
     if (!event_index(queue))
         return !(load16(queue->avail_host) & AVAIL_NO_INTERRUPT);
     event = load16(queue->avail_host + avail_bytes(queue->size) - 2);
-    queue->signalled = queue->used_idx;
-    queue->signal_valid = true;
-    return !valid || (uint16_t)(queue->used_idx - event - 1) < (uint16_t)(queue->used_idx - before);
+    return (uint16_t)(queue->used_idx - event - 1) < (uint16_t)(queue->used_idx - before);
 }
 
 void virtq_signal(struct virtq *queue)
 {
     const struct virtio_transport *transport = &queue->device->transport;
+    const uint16_t before = queue->signalled;
 
-    if (!queue->enabled)
+    if (!queue->enabled || queue->used_idx == before)
         return;
+    queue->signalled = queue->used_idx;
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* used idx is visible before used_event is read */
-    if (wants_interrupt(queue))
+    if (wants_interrupt(queue, before))
         transport->queue_interrupt(transport->opaque, queue->index);
 }
 
@@ -443,11 +442,9 @@ static int loaded(void *object, struct err *err)
 }
 
 static const struct field fields[] = {
-    FIELD(struct virtq, size),         FIELD(struct virtq, enabled),
-    FIELD(struct virtq, desc),         FIELD(struct virtq, avail),
-    FIELD(struct virtq, used),         FIELD(struct virtq, last_avail),
-    FIELD(struct virtq, used_idx),     FIELD(struct virtq, signalled),
-    FIELD(struct virtq, signal_valid), FIELD(struct virtq, silent),
+    FIELD(struct virtq, size),     FIELD(struct virtq, enabled),   FIELD(struct virtq, desc),
+    FIELD(struct virtq, avail),    FIELD(struct virtq, used),      FIELD(struct virtq, last_avail),
+    FIELD(struct virtq, used_idx), FIELD(struct virtq, signalled), FIELD(struct virtq, silent),
 };
 
 const struct state_desc virtq_state_desc = {

@@ -47,8 +47,7 @@ struct virtq {
     gpa_t desc, avail, used;
     uint16_t last_avail; /* the next entry of the available ring that we take */
     uint16_t used_idx;   /* the next entry of the used ring that we fill */
-    uint16_t signalled;  /* used_idx at the last interrupt (event index) */
-    bool signal_valid;   /* signalled means something */
+    uint16_t signalled;  /* used_idx when the driver was told last, or would have been */
     bool silent;         /* virtq_set_notify(): the driver need not tell us of new chains */
 
     /* Where the rings are in the host; NULL unless enabled. */
@@ -90,7 +89,8 @@ void virtq_flush(struct virtq *queue, unsigned count);
 /* Instead of virtq_flush(): the chains that were filled can be taken again. */
 void virtq_rewind(struct virtq *queue, unsigned count);
 
-/* Interrupts the driver for what was pushed, if it wants to be told. Once for a batch. */
+/* Interrupts the driver for what was pushed since the last time, if it wants to be told. Once for a
+ * batch. */
 void virtq_signal(struct virtq *queue);
 
 /* Are there chains to take? */
