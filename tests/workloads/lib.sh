@@ -11,7 +11,7 @@ corpus() {
 # noise N: N MiB that cannot be compressed.
 noise() {
     head -c "$1"M /dev/zero | openssl enc -aes-128-ctr -K 00112233445566778899aabbccddeeff \
-        -iv 00000000000000000000000000000000
+        -iv 00000000000000000000000000000000 2>/dev/null
 }
 
 # digest NAME: prints a digest of the standard input, with a name.
