@@ -76,21 +76,21 @@ static unsigned accepted(const struct virtio_net *nic)
 /* --- transmit: main thread --- */
 
 /* A driver that has not agreed on a kind of offload does not leave it undone. */
-static bool header_allowed(const struct virtio_net *nic, const struct packet_header *header)
+static bool header_allowed(uint64_t features, const struct packet_header *header)
 {
     const uint8_t type = header->gso_type & (uint8_t)~PACKET_GSO_ECN;
 
-    if ((header->flags & PACKET_NEEDS_CSUM) && !virtio_has(&nic->virtio, F_CSUM))
+    if ((header->flags & PACKET_NEEDS_CSUM) && !(features & F_CSUM))
         return false;
     if (type == PACKET_GSO_TCPV4)
-        return virtio_has(&nic->virtio, F_HOST_TSO4);
+        return features & F_HOST_TSO4;
     if (type == PACKET_GSO_TCPV6)
-        return virtio_has(&nic->virtio, F_HOST_TSO6);
+        return features & F_HOST_TSO6;
     return type == PACKET_GSO_NONE;
 }
 
 /* Without the lock: the chain is ours, and its buffers are RAM for ever. */
-static void send_packet(struct virtio_net *nic)
+static void send_packet(struct virtio_net *nic, uint64_t features)
 {
     struct virtq_chain *chain = &nic->sent;
     struct iovec iov[VIRTQ_MAX_SEGMENTS];
@@ -98,7 +98,7 @@ static void send_packet(struct virtio_net *nic)
     unsigned count;
 
     if (virtq_read(chain, &header, sizeof header) < sizeof header ||
-        virtq_readable(chain) > PACKET_MAX || !header_allowed(nic, &header))
+        virtq_readable(chain) > PACKET_MAX || !header_allowed(features, &header))
         return;
     trace_virtio_net_send(virtq_readable(chain), header.flags, header.gso_type);
     count = virtq_read_iov(chain, PACKET_MAX, iov);
@@ -114,8 +114,10 @@ static void send_all(struct virtio_net *nic)
 
     nic->pending = false;
     while (sent < PACKETS_AT_ONCE && virtq_pop(queue, &nic->sent)) {
+        const uint64_t features = nic->virtio.features;
+
         bus_unlock(nic->bus);
-        send_packet(nic);
+        send_packet(nic, features);
         bus_lock(nic->bus);
         virtq_push(&nic->sent, 0);
         sent++;
