@@ -128,7 +128,13 @@ static void test_rep_ins_and_outs(void **state)
     assert_int_equal(f->cpu->rip, FIXTURE_RIP - in.len);
     assert_int_equal(f->ram[0x10000 + 8191], 0xff);
     assert_int_equal(f->ram[0x10000 + 8192], 0);
+    assert_int_equal(f->cpu->icount, 4095); /* each iteration; the engine counts the last */
     f->cpu->rip = FIXTURE_RIP;
+    f->cpu->icount_limit = f->cpu->icount + 7;
+    assert_true(op_ins(f->cpu, &in));
+    assert_int_equal(f->cpu->gpr[RCX], 5000 - 4096 - 7);
+    f->cpu->rip = FIXTURE_RIP;
+    f->cpu->icount_limit = UINT64_MAX;
     assert_true(op_ins(f->cpu, &in));
     assert_int_equal(f->cpu->gpr[RCX], 0);
     assert_int_equal(f->cpu->gpr[RDI], 0x10000 + 10000);

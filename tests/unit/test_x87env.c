@@ -1,6 +1,7 @@
 /* test_x87env.c - the x87 environment: against the processor, and the formats by mode. */
 #include "cpu_fixture.h"
 
+#include "base/state.h"
 #include "cpu/x87env.h"
 
 #define AT 0x10000u /* the memory operand, in RDI */
@@ -243,6 +244,27 @@ static void test_fault_changes_nothing(void **state)
     assert_memory_equal(before, f->cpu->fx, sizeof before);
 }
 
+/* FXSAVE gives the address of the instruction whose exception is pending, which is one of ours. */
+static void test_saved_state_has_no_address_of_the_host(void **state)
+{
+    struct state_list *list = state_list_new();
+    const uint16_t unmasked = 0x37b; /* division by zero */
+    struct fixture *f = *state;
+    uint8_t *data = NULL;
+    size_t size = 0;
+    struct err err;
+
+    __asm__ volatile("fninit\n\tfldcw %0\n\tfld1\n\tfldz\n\tfdivrp" : : "m"(unmasked));
+    f->cpu->x87_live = true;
+    state_add(list, &cpu_state_desc, 0, f->cpu);
+    assert_int_equal(state_save(list, &data, &size, &err), 0);
+    assert_int_equal(f->cpu->fx[2] & 0x84, 0x84); /* the exception is there */
+    for (unsigned i = 8; i < 24; i++)
+        assert_int_equal(f->cpu->fx[i], 0);
+    free(data);
+    state_list_free(list);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -251,6 +273,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_real_formats, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_pending_exception, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_fault_changes_nothing, fixture_setup,
+                                        fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_saved_state_has_no_address_of_the_host, fixture_setup,
                                         fixture_teardown),
     };
 
