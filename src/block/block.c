@@ -22,6 +22,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#define SMALL (64 * KIB)
+
 struct block {
     struct image *image;
     struct block_info info;
@@ -162,11 +164,18 @@ void block_submit(struct block *b, struct block_request *r)
     b->in_flight++;
 }
 
+/* Where a file system cannot write without waiting (ext4 with a page cache), the kernel would wake
+ * a thread for each small write; one of our workers takes many in a row. */
+static bool suits_uring(const struct block_request *r)
+{
+    return r->op == BLOCK_READ || (r->op == BLOCK_WRITE && r->length >= SMALL);
+}
+
 static bool start_uring(struct block *b, struct block_request *r)
 {
     uint64_t host;
 
-    if (!b->uring || r->op > BLOCK_WRITE ||
+    if (!b->uring || !suits_uring(r) ||
         !image_find(b->image, r->op == BLOCK_WRITE, r->offset, r->length, &r->image, &host))
         return false;
     if (uring_queue(b->uring, r, r->image->file.fd, host))

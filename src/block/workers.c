@@ -45,9 +45,12 @@ static struct block_request *wait_for_work(struct workers *w)
 
 static void finish(struct workers *w, struct block_request *request)
 {
+    const bool first = !w->done;
+
     request->next = w->done;
     w->done = request;
-    eventfd_write(w->event_fd, 1);
+    if (first) /* whoever takes one takes all */
+        eventfd_write(w->event_fd, 1);
 }
 
 static void *work(void *opaque)
