@@ -44,7 +44,7 @@ struct options {
     uint64_t code_cache;     /* bytes; 0: the engine's default */
     const char *dump_blocks; /* file; NULL: none */
     bool perf_map;
-    const char *cpu;     /* NULL: the default model */
+    const char *cpu; /* NULL: the default model */
     enum serial_kind serial;
     bool serial_given;
     const char *serial_path; /* SERIAL_FILE, SERIAL_UNIX */

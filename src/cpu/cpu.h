@@ -238,7 +238,7 @@ struct cpu_stats {
     uint64_t pio, mmio, helpers, blocks_decoded, insns_decoded, tlb_fills, tlb_flushes, halts;
     struct translate_stats {
         uint64_t blocks, insns, guest_bytes, host_bytes; /* made; of code */
-        uint64_t cycles;                                 /* of the host's TSC, making them */
+        uint64_t cycles, timed_insns; /* of the host's TSC, making so many of the instructions */
         uint64_t evictions, blocks_evicted;
         uint64_t jump_misses;           /* jumps whose target no jump cache knew */
         uint64_t code_used, meta_used, cache_size; /* bytes, when the engine was left last */

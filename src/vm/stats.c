@@ -124,7 +124,7 @@ static void print_translation(const struct translate_stats *t, FILE *out)
     item(out, "instructions", t->insns);
     item(out, "bytes of guest code", t->guest_bytes);
     ratio(out, "host bytes / instruction", t->host_bytes, t->insns);
-    ratio(out, "host cycles / instruction", t->cycles, t->insns);
+    ratio(out, "host cycles / instruction", t->cycles, t->timed_insns);
     item(out, "jump cache misses", t->jump_misses);
     item(out, "regions evicted", t->evictions);
     item(out, "blocks evicted", t->blocks_evicted);

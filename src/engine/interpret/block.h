@@ -53,7 +53,8 @@ struct interpreter {
     struct jump_entry *jumps;
     struct block *once; /* a block that is not in the cache: single steps, code outside RAM */
     bool arena_full, thunks_full; /* to be emptied before the next block is made */
-    uint32_t flushes; /* times that the thunks were dropped: who else points at one must forget it */
+    uint32_t
+        flushes; /* times that the thunks were dropped: who else points at one must forget it */
 };
 
 /* Makes the caches of an interpreter that another engine has allocated, and frees them. */

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define INTERRUPTED 1000000 /* cycles for a block: the host took the processor away meanwhile */
 #define MAX_BUDGET (UINT64_C(1) << 62) /* bit 63 tells that it is used up */
 
 /* --- one instruction for translated code --- */
@@ -56,8 +57,12 @@ static struct tblock *make_block(struct cpu *cpu, const uint8_t *code, unsigned 
 {
     uint64_t start = __builtin_ia32_rdtsc();
     struct tblock *b = translate_block(cpu, code, avail, extra);
+    uint64_t cycles = __builtin_ia32_rdtsc() - start;
 
-    cpu->stats.translate.cycles += __builtin_ia32_rdtsc() - start;
+    if (b && cycles < INTERRUPTED) {
+        cpu->stats.translate.cycles += cycles;
+        cpu->stats.translate.timed_insns += b->count;
+    }
     return b;
 }
 
