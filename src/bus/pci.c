@@ -378,18 +378,17 @@ static struct pci_device *find(struct pci_bus *pci, uint32_t address)
 uint32_t pci_config_read(struct pci_bus *pci, uint32_t address, unsigned size)
 {
     struct pci_device *dev = find(pci, address);
-    unsigned offset = address & 0xff;
+    unsigned offset = address & 0xff, there = PCI_CONFIG_SIZE - offset;
     uint32_t value = UINT32_MAX;
 
-    if (!dev)
-        return value;
-    if (size > PCI_CONFIG_SIZE - offset)
-        size = PCI_CONFIG_SIZE - offset;
-    if (dev->info->config_reading)
-        dev->info->config_reading(dev->opaque, offset, size);
-    memcpy(&value, dev->config + offset, size);
-    trace_pci_config_read(dev->info->name, offset, size, value);
-    return value;
+    if (dev) {
+        there = size < there ? size : there;
+        if (dev->info->config_reading)
+            dev->info->config_reading(dev->opaque, offset, there);
+        memcpy(&value, dev->config + offset, there);
+        trace_pci_config_read(dev->info->name, offset, size, value);
+    }
+    return size < 4 ? value & ((UINT32_C(1) << 8 * size) - 1) : value;
 }
 
 static bool touches(unsigned offset, unsigned size, unsigned start, unsigned end)
