@@ -88,6 +88,7 @@ struct kind {
 static const struct kind kinds[TIMELINE_KINDS] = {
     [TIMELINE_USER] = {"guest user", "guest", SLICE, 0, {{"rip", HEX}, {"cr3", HEX}}},
     [TIMELINE_KERNEL] = {"guest kernel", "guest", SLICE, 0, {{"rip", HEX}, {"cr3", HEX}}},
+    [TIMELINE_VIRTUAL] = {"guest", "guest", SLICE, 0, {{0}}},
     [TIMELINE_HALTED] = {"halted", "guest", SLICE, 0, {{0}}},
     [TIMELINE_PARKED] = {"parked", "guest", SLICE, 0, {{0}}},
     [TIMELINE_TRAP] = {"trap",

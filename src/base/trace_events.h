@@ -16,6 +16,11 @@ TRACE_EVENT(translate, (uint64_t rip, unsigned insns, unsigned guest_bytes, unsi
             "rip=%#llx instructions=%u guest_bytes=%u host_bytes=%u", (unsigned long long)rip, insns,
             guest_bytes, host_bytes)
 
+/* kvm */
+TRACE_EVENT(kvm_exit, (unsigned reason, const char *name), "reason=%u (%s)", reason, name)
+TRACE_EVENT(kvm_emulate, (uint64_t rip, unsigned suberror), "rip=%#llx suberror=%u",
+            (unsigned long long)rip, suberror)
+
 /* bus */
 TRACE_EVENT(bus_pio_unclaimed, (unsigned port, unsigned size, bool write),
             "port=%#x size=%u write=%d", port, size, write)

@@ -1,5 +1,6 @@
 /* main.c - the program `doble`: reads the command line, does the command, prints errors, and is the
  * only place that exits. */
+#define _GNU_SOURCE
 #include "base/trace.h"
 #include "cli/image.h"
 #include "cli/options.h"
@@ -8,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +22,17 @@ static void occupy_standard_descriptors(void)
     for (int fd = 0; fd <= STDERR_FILENO; fd++)
         if (fcntl(fd, F_GETFD) < 0)
             (void)!open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY);
+}
+
+/* Where the host uses huge pages of itself, a stack of the usual 8 MiB begins with one of 2 MiB. */
+static void keep_stacks_small(void)
+{
+    pthread_attr_t attributes;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 1 << 20);
+    pthread_setattr_default_np(&attributes);
+    pthread_attr_destroy(&attributes);
 }
 
 static int print_trace_events(void)
@@ -75,6 +88,7 @@ int main(int argc, char **argv)
     int status;
 
     occupy_standard_descriptors();
+    keep_stacks_small();
     signal(SIGPIPE, SIG_IGN);
     if (argc > 1 && strcmp(argv[1], "image") == 0)
         exit(do_image(argc, argv));

@@ -163,14 +163,9 @@ static int take_memory(struct options *o, const char *value, struct err *err)
 
 static int take_engine(struct options *o, const char *value, struct err *err)
 {
-    if (strcmp(value, "kvm") == 0)
-        return err_set(err, -EINVAL,
-                       "--engine: this build has no engine '%s', only 'interpret' "
-                       "and 'translate'",
-                       value);
     if (strcmp(value, "auto") != 0 && !engine_find(value))
-        return bad_value(err, "engine", value, "an engine: auto, interpret or translate");
-    o->engine = strcmp(value, "auto") == 0 ? "interpret" : value;
+        return bad_value(err, "engine", value, "an engine: auto, interpret, translate or kvm");
+    o->engine = value;
     return 0;
 }
 
@@ -454,7 +449,7 @@ static const struct option table[] = {
      take_firmware},
     {0, "display", "WHERE", "the screen: none (default), text: in this terminal", take_display},
     {'m', "memory", "SIZE", "guest memory with K, M, G or T (default 512M)", take_memory},
-    {'e', "engine", "ENGINE", "auto (default), interpret or translate", take_engine},
+    {'e', "engine", "ENGINE", "auto (default), interpret, translate or kvm", take_engine},
     {0, "code-cache", "SIZE", "memory for translated code, 4M to 1G (default 128M)",
      take_code_cache},
     {0, "dump-blocks", "FILE", "write guest and host code of each translated block",
@@ -653,7 +648,7 @@ int options_parse(struct options *options, int argc, char **argv, struct err *er
 {
     *options = (struct options){.boot = {PC_BOOT_DISK, PC_BOOT_CD, PC_BOOT_NET},
                                 .memory = OPTIONS_DEFAULT_MEMORY,
-                                .engine = "interpret",
+                                .engine = "auto",
                                 .debug_exit = -1,
                                 .name = "doble"};
     if (argc < 2)

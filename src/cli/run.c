@@ -13,6 +13,7 @@
 #include "cli/start.h"
 #include "cli/terminal.h"
 #include "debug/gdb_server.h"
+#include "engine/choose.h"
 #include "monitor/monitor.h"
 #include "vm/signals.h"
 #include "vm/snapshot.h"
@@ -39,6 +40,7 @@ struct session {
     FILE *dump_blocks, *perf_map; /* of the engine; NULL: none */
     struct timeline *timeline;    /* NULL: none */
     struct disk_config disks[DISKS_MAX];
+    struct engine_choice choice;
     struct vm vm;
     struct monitor *monitor; /* NULL: no sockets */
     struct gdb_server *gdb;  /* NULL: none */
@@ -213,7 +215,9 @@ static struct vm_config make_config(struct session *s)
                .debug_exit = o->debug_exit,
                .virtio_console = o->virtio_console,
                .net_count = o->net_count},
-        .engine = engine_find(o->engine),
+        .engine = s->choice.engine,
+        .fallbacks = {s->choice.fallbacks[0], s->choice.fallbacks[1]},
+        .engine_why = s->choice.why,
         .engine_config = {.code_cache = o->code_cache,
                           .dump_blocks = s->dump_blocks,
                           .perf_map = s->perf_map},
@@ -242,6 +246,8 @@ static struct vm_config make_config(struct session *s)
     c.pc.vga_bios = s->start.vga_bios;
     c.pc.screen = o->display != DISPLAY_NONE;
     memcpy(c.pc.boot, o->boot, sizeof c.pc.boot);
+    if (s->choice.cpu[0])
+        c.pc.cpu = s->choice.cpu;
     if (o->restore) {
         c.pc.memory = s->saved.memory;
         c.pc.time = s->saved.time;
@@ -254,13 +260,28 @@ static struct vm_config make_config(struct session *s)
     return c;
 }
 
+static int choose_engine(struct session *s, struct err *err)
+{
+    const struct options *o = s->options;
+    const struct engine_wish wish = {
+        .name = o->engine,
+        .must_count =
+            (o->restore ? s->saved.time : o->time) == CLOCK_VIRTUAL || o->max_instructions,
+        .cpu = o->restore ? s->saved.cpu : o->cpu,
+        .cpu_is_fixed = o->restore != NULL,
+    };
+
+    return engine_choose(&s->choice, &wish, err);
+}
+
 static int make_machine(struct session *s, struct err *err)
 {
-    struct vm_config config = make_config(s);
-    int rc;
+    struct vm_config config;
+    int rc = choose_engine(s, err);
 
-    if (!config.engine)
-        return err_set(err, -EINVAL, "this build has no engine '%s'", s->options->engine);
+    if (rc < 0)
+        return rc;
+    config = make_config(s);
     rc = vm_init(&s->vm, &config, err);
     if (rc == 0 && s->options->restore) {
         rc = vm_restore(&s->vm, s->restore_fd, err);
@@ -351,15 +372,17 @@ static void announce(const struct session *s)
     const struct vm_config *c = &s->vm.config;
 
     if (s->vm.engine_err.code)
-        fprintf(stderr, "doble: the engine '%s' cannot be used, and '%s' takes its place: %s\n",
-                s->options->engine, c->engine->name, s->vm.engine_err.text);
+        fprintf(stderr,
+                "doble: the engine 'translate' cannot be used, and '%s' takes its place: %s\n",
+                c->engine->name, s->vm.engine_err.text);
     if (!s->options->verbose)
         return;
-    fprintf(stderr, "doble: machine '%s': %llu MiB, engine %s, %s\n", c->name,
-            (unsigned long long)(c->pc.memory / MIB), c->engine->name,
+    fprintf(stderr, "doble: machine '%s': %llu MiB, %s\n", c->name,
+            (unsigned long long)(c->pc.memory / MIB),
             s->options->restore ? s->options->restore
             : c->kernel         ? c->kernel
                                 : c->pc.firmware);
+    fprintf(stderr, "doble: engine %s: %s\n", c->engine->name, s->vm.engine_why);
     if (s->terminal.is_terminal)
         fprintf(stderr, "doble: Ctrl-] q leaves, Ctrl-] c opens the monitor\n");
 }

@@ -214,6 +214,16 @@ struct exception {
     uint64_t dr6; /* #DB only: bits to set in DR6 */
 };
 
+/* A local APIC's registers as its page in memory shows them: register n is at offset 16 n. */
+struct cpu_apic_page {
+    uint64_t base;         /* IA32_APIC_BASE */
+    uint64_t tsc_deadline; /* IA32_TSC_DEADLINE */
+    uint32_t regs[64];
+};
+
+/* Takes a message for local APICs, in the form of an MSI. */
+typedef void cpu_apic_deliver_fn(void *opaque, uint64_t address, uint32_t data);
+
 /* How the CPU reaches its local APIC; filled in by the board. Called with the bus lock held. */
 struct cpu_apic {
     void *opaque;
@@ -229,6 +239,15 @@ struct cpu_apic {
     /* physical page of the registers; UINT64_MAX when disabled or in x2APIC mode */
     gpa_t (*base)(void *opaque);
     void (*tsc_changed)(void *opaque); /* cpu->tsc_offset was changed */
+
+    /* For an engine whose processor has a local APIC of its own. From borrow() until give_back()
+     * that one is in force: messages go to `deliver`, the timer stands still here, ATTN_INTR is
+     * the level of LINT0, and acknowledge() asks the PIC. */
+    void (*borrow)(void *opaque, struct cpu_apic_page *page, cpu_apic_deliver_fn *deliver,
+                   void *deliver_opaque);
+    void (*give_back)(void *opaque, const struct cpu_apic_page *page);
+    /* The borrower's guest ended a level-triggered interrupt. */
+    void (*end_of_interrupt)(void *opaque, uint8_t vector);
 };
 
 struct cpu_stats {

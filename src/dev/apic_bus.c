@@ -7,7 +7,9 @@
 #include <errno.h>
 #include <string.h>
 
+#define MSI_ADDRESS UINT64_C(0xfee00000)
 #define MSI_LOGICAL (1u << 2) /* address */
+#define MSI_ASSERT (1u << 14) /* data */
 #define MSI_LEVEL (1u << 15)  /* data */
 
 void apic_bus_init(struct apic_bus *bus)
@@ -66,11 +68,30 @@ static bool deliver_lowest(struct apic_bus *bus, const struct apic_message *mess
     return lapic_accept(bus->lapics[winner], message);
 }
 
+/* Bits 31:8 of a destination are in the upper half of the address, as DMA remapping hardware and KVM
+ * have it. */
+static void pass_on(struct apic_bus *bus, const struct apic_message *message)
+{
+    uint32_t dest = message->dest == APIC_BROADCAST ? 0xff : message->dest;
+    uint64_t address = (uint64_t)(dest & 0xffffff00) << 32 | MSI_ADDRESS | (dest & 0xff) << 12;
+    uint32_t data = (uint32_t)message->delivery << 8 | message->vector;
+
+    if (message->logical)
+        address |= MSI_LOGICAL;
+    if (message->level)
+        data |= MSI_LEVEL | MSI_ASSERT;
+    bus->borrower(bus->borrower_opaque, address, data);
+}
+
 bool apic_deliver(struct apic_bus *bus, const struct apic_message *message)
 {
     bool accepted = false;
 
     trace_apic_bus_deliver(message->dest, message->logical, message->delivery, message->vector);
+    if (bus->borrower) {
+        pass_on(bus, message);
+        return true;
+    }
     if (message->delivery == APIC_LOWEST)
         return deliver_lowest(bus, message);
     for (unsigned i = 0; i < bus->count; i++)

@@ -43,6 +43,9 @@ struct apic_bus {
     unsigned next; /* round robin among equals of a lowest-priority message */
     void (*eoi)(void *opaque, uint8_t vector);
     void *eoi_opaque;
+    /* Local APICs are on loan (lapic_loan.h): takes every message as an MSI. NULL: none are. */
+    void (*borrower)(void *opaque, uint64_t address, uint32_t data);
+    void *borrower_opaque;
 };
 
 void apic_bus_init(struct apic_bus *bus);

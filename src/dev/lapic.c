@@ -13,6 +13,7 @@
 #include "dev/lapic.h"
 
 #include "base/trace.h"
+#include "dev/lapic_loan.h"
 #include "dev/lapic_timer.h"
 
 #include <errno.h>
@@ -86,6 +87,16 @@ static bool is_x2apic(const struct lapic *l)
     return (l->base & (APIC_BASE_EN | APIC_BASE_EXTD)) == (APIC_BASE_EN | APIC_BASE_EXTD);
 }
 
+uint32_t lapic_version(void)
+{
+    return VERSION_VALUE;
+}
+
+uint32_t lapic_lvt_writable(enum lapic_lvt which)
+{
+    return lvt_writable[which];
+}
+
 bool lapic_accepts_fixed(const struct lapic *lapic)
 {
     return is_enabled(lapic) && lapic->svr & SVR_ENABLE;
@@ -145,14 +156,14 @@ static bool extint_ready(const struct lapic *l)
     return l->lint[0] && !(lvt & LVT_MASKED) && LVT_DELIVERY(lvt) == APIC_EXTINT;
 }
 
-static void update(struct lapic *l)
+void lapic_update(struct lapic *lapic)
 {
-    bool out = extint_ready(l) || deliverable(l) >= 0;
+    bool out = extint_ready(lapic) || deliverable(lapic) >= 0;
 
-    if (out == l->intr_out)
+    if (out == lapic->intr_out)
         return;
-    l->intr_out = out;
-    irq_set(&l->wire.intr, out);
+    lapic->intr_out = out;
+    irq_set(&lapic->wire.intr, out);
 }
 
 /* --- acceptance --- */
@@ -175,7 +186,7 @@ static void accept_vector(struct lapic *l, uint8_t vector, bool level)
     }
     bit_assign(l->irr, vector, true);
     bit_assign(l->tmr, vector, level);
-    update(l);
+    lapic_update(l);
 }
 
 /* An event of a local source. Delivery modes that make no sense for it are ignored. ExtINT is not
@@ -217,11 +228,15 @@ void lapic_set_lint(void *opaque, unsigned number, bool level)
 
     number &= 1;
     l->lint[number] = level;
+    if (l->on_loan) {
+        lapic_loan_set_lint(l, number, rising);
+        return;
+    }
     if (is_enabled(l))
         service_lint(l, number, rising);
     else if (number == 1 && rising)
         irq_set(&l->wire.nmi, true);
-    update(l);
+    lapic_update(l);
 }
 
 static void reset_registers(struct lapic *l)
@@ -237,7 +252,7 @@ static void reset_registers(struct lapic *l)
         l->lvt[i] = LVT_MASKED;
     l->extint_message = 0;
     lapic_timer_reset(l);
-    update(l);
+    lapic_update(l);
 }
 
 bool lapic_accept(struct lapic *lapic, const struct apic_message *message)
@@ -265,7 +280,7 @@ bool lapic_accept(struct lapic *lapic, const struct apic_message *message)
         break;
     case APIC_EXTINT:
         lapic->extint_message = is_software_enabled;
-        update(lapic);
+        lapic_update(lapic);
         break;
     default: break;
     }
@@ -307,7 +322,7 @@ int lapic_acknowledge(void *opaque)
     struct lapic *l = opaque;
     int vector = -1;
 
-    if (extint_ready(l)) {
+    if (l->on_loan || extint_ready(l)) {
         l->extint_message = 0;
         if (l->wire.pic_acknowledge)
             vector = l->wire.pic_acknowledge(l->wire.pic_opaque);
@@ -316,7 +331,7 @@ int lapic_acknowledge(void *opaque)
         bit_assign(l->isr, (unsigned)vector, true);
     }
     trace_lapic_acknowledge(l->id, vector);
-    update(l);
+    lapic_update(l);
     return vector;
 }
 
@@ -340,7 +355,7 @@ static void write_eoi(struct lapic *l)
         if (!(l->svr & SVR_NO_EOI_BROADCAST))
             apic_bus_eoi(l->wire.bus, (uint8_t)vector);
     }
-    update(l);
+    lapic_update(l);
 }
 
 uint8_t lapic_get_cr8(void *opaque)
@@ -355,7 +370,7 @@ void lapic_set_cr8(void *opaque, uint8_t cr8)
     struct lapic *l = opaque;
 
     l->tpr = (uint32_t)(cr8 & 15) << 4;
-    update(l);
+    lapic_update(l);
 }
 
 /* --- inter-processor interrupts (SDM 11.6) --- */
@@ -448,7 +463,7 @@ static bool write_register(struct lapic *l, unsigned reg, uint32_t value)
     case REG_DIVIDE: lapic_timer_set_divide(l, value); break;
     default: return false;
     }
-    update(l);
+    lapic_update(l);
     return true;
 }
 
@@ -603,7 +618,7 @@ static bool write_base(struct lapic *l, uint64_t value)
         reset_registers(l); /* nothing survives being disabled (SDM 11.4.3) */
     if (is_x2apic(l) && !(old & APIC_BASE_EXTD))
         l->icr = (uint32_t)l->icr;
-    update(l);
+    lapic_update(l);
     return true;
 }
 
@@ -639,7 +654,10 @@ bool lapic_wrmsr(void *opaque, uint32_t msr, uint64_t value)
 
 void lapic_tsc_changed(void *opaque)
 {
-    lapic_timer_arm(opaque);
+    struct lapic *l = opaque;
+
+    if (!l->on_loan)
+        lapic_timer_arm(l);
 }
 
 /* --- the device --- */
@@ -683,7 +701,7 @@ static int loaded(void *object, struct err *err)
     l->divide &= 0xb;
     lapic_timer_arm(l);
     irq_set(&l->wire.intr, l->intr_out);
-    update(l);
+    lapic_update(l);
     return 0;
 }
 

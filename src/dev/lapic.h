@@ -61,6 +61,7 @@ struct lapic {
     uint8_t lint[2];        /* input lines as they are now */
     uint8_t extint_message; /* an ExtINT message waits to be acknowledged */
     uint8_t intr_out;       /* what wire.intr was last set to */
+    bool on_loan;           /* the registers are elsewhere (lapic_loan.h); not state */
 
     /* --- lapic_timer.c --- */
     struct timer timer;
@@ -108,8 +109,12 @@ uint8_t lapic_priority(const struct lapic *lapic);   /* PPR */
 /* False: it is disabled and has lost the message. */
 bool lapic_accept(struct lapic *lapic, const struct apic_message *message);
 
-/* --- for lapic_timer.c --- */
+/* --- for lapic_timer.c and lapic_loan.c --- */
 
 void lapic_deliver_lvt(struct lapic *lapic, enum lapic_lvt which);
+/* Computes wire.intr anew. */
+void lapic_update(struct lapic *lapic);
+uint32_t lapic_version(void);
+uint32_t lapic_lvt_writable(enum lapic_lvt which);
 
 #endif

@@ -158,6 +158,17 @@ void lapic_timer_lvt_changed(struct lapic *lapic, uint32_t old)
     lapic_timer_arm(lapic);
 }
 
+void lapic_timer_load(struct lapic *lapic, uint32_t initial, uint32_t divide, uint32_t current)
+{
+    uint32_t done = current <= initial ? initial - current : 0;
+
+    lapic->initial_count = initial;
+    lapic->divide = divide & 0xb;
+    lapic->timer_running = current != 0;
+    lapic->timer_start = clock_now(lapic->wire.clock) - ((uint64_t)done << divide_shift(lapic));
+    lapic_timer_arm(lapic);
+}
+
 uint64_t lapic_timer_deadline(const struct lapic *lapic)
 {
     return lapic->tsc_deadline;

@@ -18,6 +18,9 @@ void lapic_timer_set_divide(struct lapic *lapic, uint32_t divide);
 /* The LVT entry was written; `old` is what it was. */
 void lapic_timer_lvt_changed(struct lapic *lapic, uint32_t old);
 
+/* Puts the timer where it was elsewhere: what is left of the count, 0: it has ended. */
+void lapic_timer_load(struct lapic *lapic, uint32_t initial, uint32_t divide, uint32_t current);
+
 /* IA32_TSC_DEADLINE: reads as 0 and ignores writes in the other modes. */
 uint64_t lapic_timer_deadline(const struct lapic *lapic);
 void lapic_timer_set_deadline(struct lapic *lapic, uint64_t tsc);

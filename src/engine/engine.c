@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-static const struct engine_ops *const engines[] = {&engine_interpret, &engine_translate};
+static const struct engine_ops *const engines[] = {&engine_interpret, &engine_translate,
+                                                   &engine_kvm};
 
 const struct engine_ops *engine_find(const char *name)
 {

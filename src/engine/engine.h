@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "cpu/cpu.h"
+#include "cpu/model.h"
 
 #include <stdio.h>
 
@@ -18,6 +19,7 @@ enum cpu_exit {
     EXIT_DEADLINE, /* virtual time: cpu->icount reached cpu->icount_limit: run the timers */
     EXIT_STEPPED,  /* step() is done */
     EXIT_DEBUG,    /* the debugger's: cpu->debug->reason says why; until cpu_debug_resume() */
+    EXIT_FAILED,   /* the host doesn't let the engine go on: failure() has the sentence */
 };
 
 /* What an engine is told besides its CPU; cpu->engine_config, NULL: defaults. */
@@ -43,9 +45,23 @@ struct engine_ops {
     /* All code and translations that the engine caches are void (state was loaded, memory map
      * changed). */
     void (*flush)(struct cpu *cpu);
+
+    bool cannot_count; /* the instructions that it executes */
+
+    /* The rest may be NULL. */
+
+    /* After cpu_signal(): brings run() to look at cpu->attention, if it doesn't do so by itself.
+     * Any thread. */
+    void (*kick)(struct cpu *cpu);
+    /* After EXIT_FAILED. */
+    void (*failure)(struct cpu *cpu, struct err *err);
+    /* Which features a CPU model may have; NULL: all. An error: the engine doesn't work here. */
+    int (*features)(bool has[FEAT_COUNT], struct err *err);
+    /* Lines of its own for --stats. */
+    void (*print_stats)(const struct cpu *cpu, FILE *out);
 };
 
-extern const struct engine_ops engine_interpret, engine_translate;
+extern const struct engine_ops engine_interpret, engine_translate, engine_kvm;
 
 /* The engine of that name, or NULL. */
 const struct engine_ops *engine_find(const char *name);

@@ -27,6 +27,7 @@
 #include "machine/pc.h"
 
 #include "cpu/tlb.h"
+#include "dev/lapic_loan.h"
 #include "firmware/e820.h"
 #include "firmware/pci_setup.h"
 #include "firmware/rom_file.h"
@@ -219,6 +220,9 @@ static void add_local_apic(struct pc *pc)
         .mmio_write = lapic_mmio_write,
         .base = lapic_mmio_base,
         .tsc_changed = lapic_tsc_changed,
+        .borrow = lapic_borrow,
+        .give_back = lapic_give_back,
+        .end_of_interrupt = lapic_end_of_interrupt,
     };
 }
 

@@ -70,6 +70,12 @@ static const struct command table[] = {
      "list trace events, or switch those that match on or off",
      tracing_trace,
      true},
+    {"engine",
+     NULL,
+     {{"name", ARGUMENT_STRING, true}},
+     "say which engine executes the machine and why, or change it",
+     control_engine,
+     true},
     {"leave", "exit", {{0}}, "leave the monitor; the machine stays as it is", control_leave, false},
 };
 

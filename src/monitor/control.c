@@ -3,6 +3,7 @@
 
 #include "vm/snapshot.h"
 #include "vm/vm.h"
+#include "vm/vm_engine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -137,6 +138,29 @@ int control_restore(struct call *call, struct err *err)
     rc = vm_replace(call->vm, fd, err);
     close(fd);
     return rc < 0 ? rc : say_file(call, "restored from");
+}
+
+static int change_engine(struct vm *vm, const char *name, struct err *err)
+{
+    const struct vm_config *c = &vm->config;
+    struct engine_choice choice;
+    int rc = engine_choose_again(&choice, name,
+                                 vm->pc.clock.mode == CLOCK_VIRTUAL || c->max_instructions,
+                                 vm->pc.model, err);
+
+    return rc < 0 ? rc : vm_engine_change(vm, &choice, err);
+}
+
+int control_engine(struct call *call, struct err *err)
+{
+    struct vm *vm = call->vm;
+
+    if (call->arguments[0].given && change_engine(vm, call->arguments[0].string, err) < 0)
+        return err->code;
+    fprintf(call->out, "%s: %s\n", vm->config.engine->name, vm->engine_why);
+    call->result =
+        json_pack("{s:s, s:s}", "engine", vm->config.engine->name, "why", vm->engine_why);
+    return 0;
 }
 
 int control_leave(struct call *call, struct err *err)

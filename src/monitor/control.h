@@ -13,6 +13,7 @@ int control_power(struct call *call, struct err *err);
 int control_quit(struct call *call, struct err *err);
 int control_save(struct call *call, struct err *err);
 int control_restore(struct call *call, struct err *err);
+int control_engine(struct call *call, struct err *err);
 int control_leave(struct call *call, struct err *err);
 
 #endif

@@ -185,9 +185,12 @@ void vm_print_stats(struct vm *vm, FILE *out)
 
     fprintf(out, "--- %s: %s, engine %s ---\n", vm->config.name, vm_end_name(vm->end),
             vm->config.engine->name);
+    fprintf(out, "%s: %s\n", vm->config.engine->name, vm->engine_why);
     print_time(vm, out);
     print_engine(s, out);
     print_translation(&s->translate, out);
+    if (vm->config.engine->print_stats)
+        vm->config.engine->print_stats(vm->pc.cpu, out);
     print_traps(s, out);
     print_bus(&vm->pc.bus, out);
     print_memory(vm, out);

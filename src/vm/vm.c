@@ -19,6 +19,7 @@
 #include "vm/screen.h"
 #include "vm/signals.h"
 #include "vm/snapshot.h"
+#include "vm/vm_engine.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -48,6 +49,7 @@ static const char *const exit_names[] = {
     [EXIT_STOPPED] = "exit: stopped",   [EXIT_HALTED] = "exit: halted",
     [EXIT_SHUTDOWN] = "exit: shutdown", [EXIT_DEADLINE] = "exit: deadline",
     [EXIT_STEPPED] = "exit: stepped",   [EXIT_DEBUG] = "exit: debugger",
+    [EXIT_FAILED] = "exit: failed",
 };
 
 const char *vm_end_name(enum vm_end end)
@@ -73,6 +75,7 @@ static void wake_vcpu(void *opaque)
 
     pthread_mutex_lock(&vm->lock);
     pthread_cond_broadcast(&vm->wake);
+    vm_engine_kick(vm);
     pthread_mutex_unlock(&vm->lock);
 }
 
@@ -191,7 +194,7 @@ static void on_flow(void *opaque, bool full)
 
 static bool must_park(const struct vm *vm)
 {
-    return vm->pauses || vm->output_full || vm->reset_wanted || vm->debug_stop;
+    return vm->pauses || vm->output_full || vm->reset_wanted || vm->debug_stop || vm->engine_failed;
 }
 
 /* Parks while there is a reason to. False: the machine has ended. */
@@ -298,6 +301,15 @@ static void debug_stop(struct vm *vm)
     wake_main(vm);
 }
 
+/* The vCPU parks until the main thread has found another engine. */
+static void engine_failed(struct vm *vm)
+{
+    pthread_mutex_lock(&vm->lock);
+    vm->engine_failed = true;
+    pthread_mutex_unlock(&vm->lock);
+    wake_main(vm);
+}
+
 static void vcpu_run_once(struct vm *vm)
 {
     struct cpu *cpu = vm->pc.cpu;
@@ -316,6 +328,8 @@ static void vcpu_run_once(struct vm *vm)
         virtual_timers(vm);
     if (why == EXIT_DEBUG || (why == EXIT_SHUTDOWN && cpu_debug_shutdown(cpu)))
         debug_stop(vm);
+    else if (why == EXIT_FAILED)
+        engine_failed(vm);
     else if (why == EXIT_SHUTDOWN)
         vm_end(vm, VM_CRASHED, 0);
     else if (limit)
@@ -653,6 +667,23 @@ static void tell_debugger(struct vm *vm)
     vm_resume(vm);
 }
 
+static void replace_engine(struct vm *vm)
+{
+    bool failed;
+
+    pthread_mutex_lock(&vm->lock);
+    failed = vm->engine_failed;
+    pthread_mutex_unlock(&vm->lock);
+    if (!failed)
+        return;
+    vm_pause(vm);
+    pthread_mutex_lock(&vm->lock);
+    vm->engine_failed = false;
+    pthread_mutex_unlock(&vm->lock);
+    vm_engine_failed(vm);
+    vm_resume(vm);
+}
+
 static void main_loop(struct vm *vm)
 {
     while (current_end(vm) == VM_RUNNING) {
@@ -665,6 +696,7 @@ static void main_loop(struct vm *vm)
         pump_console(vm);
         check_console(vm);
         tell_debugger(vm);
+        replace_engine(vm);
         if (reset_wanted(vm) && current_end(vm) == VM_RUNNING)
             reset(vm);
     }
@@ -770,20 +802,6 @@ static int open_wake_fd(struct vm *vm, struct err *err)
     return 0;
 }
 
-/* What a host refuses the translator (address space, for one) it may grant the interpreter. */
-static int start_engine(struct vm *vm, struct err *err)
-{
-    int rc;
-
-    vm->pc.cpu->engine_config = &vm->config.engine_config;
-    rc = vm->config.engine->init(vm->pc.cpu, err);
-    if (rc == 0 || vm->config.engine != &engine_translate)
-        return rc;
-    vm->engine_err = *err;
-    vm->config.engine = &engine_interpret;
-    return vm->config.engine->init(vm->pc.cpu, err);
-}
-
 static int start_screen(struct vm *vm, struct err *err)
 {
     if (!vm->config.text_screen)
@@ -834,7 +852,7 @@ int vm_init(struct vm *vm, const struct vm_config *config, struct err *err)
     if (rc == 0)
         rc = start_nets(vm, err);
     if (rc == 0)
-        rc = start_engine(vm, err);
+        rc = vm_engine_start(vm, err);
     if (rc == 0 && !config->restored)
         rc = boot(vm, err);
     if (rc < 0)
@@ -844,8 +862,7 @@ int vm_init(struct vm *vm, const struct vm_config *config, struct err *err)
 
 void vm_free(struct vm *vm)
 {
-    if (vm->pc.cpu->engine)
-        vm->config.engine->free(vm->pc.cpu);
+    vm_engine_free(vm);
     if (vm->wake_fd >= 0)
         close(vm->wake_fd);
     if (vm->signal_fd >= 0)

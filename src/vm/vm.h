@@ -47,8 +47,10 @@ struct screen;
 
 struct vm_config {
     const char *name;
-    struct pc_config pc; /* .outside is filled in by the vm */
-    const struct engine_ops *engine;
+    struct pc_config pc;                   /* .outside is filled in by the vm */
+    const struct engine_ops *engine;       /* the one that runs, when the machine runs */
+    const struct engine_ops *fallbacks[2]; /* what to go on with if it fails; NULL: nothing */
+    const char *engine_why;                /* why it was chosen: a sentence */
     struct engine_config engine_config;
     const char *kernel, *initrd, *append; /* what is started, and again after a reset */
     enum kernel_protocol protocol;        /* and by which protocol */
@@ -81,6 +83,7 @@ struct vm {
     bool held;                      /* vm_hold() */
     struct vm_watcher *watchers;
     struct screen *screen; /* NULL: none */
+    char engine_why[512];  /* why this engine runs */
 
     pthread_mutex_t lock;
     pthread_cond_t wake;    /* the vCPU should look again */
@@ -90,12 +93,13 @@ struct vm {
     bool output_full;  /* the console asked us to wait */
     bool reset_wanted; /* the guest asked for a reset; the main thread makes it */
     bool debug_stop;   /* the vCPU stopped for a debugger, who is to be told */
+    bool engine_failed;
+    void (*kick)(struct cpu *cpu); /* of the engine, or NULL */
     bool parked, vcpu_exists;
     enum vm_end end;
     uint32_t end_value;
     struct err end_err;
-    struct err
-        engine_err; /* why the engine that was asked for is not the one that runs; or empty */
+    struct err engine_err; /* why the machine is interpreted, if nobody asked for that; or empty */
 };
 
 /* Makes a machine and loads its kernel, if it has one. On an error nothing is left. */

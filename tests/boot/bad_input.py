@@ -22,7 +22,7 @@ def command_lines():
     for args, word in [
         (["--memroy", "1G"], "--memory"), (["--kernel"], "needs a value"), (["-q"], "-q"),
         (["--stats=1"], "takes no value"), (["disk.img"], "disk.img"),
-        (["-i", "x"], "--kernel"), (["--engine", "kvm"], "kvm"), (["--engine", "warp"], "warp"),
+        (["-i", "x"], "--kernel"), (["--engine", "warp"], "warp"),
         (["--cpu", "z80"], "z80"), (["--cpu", "host,+nothing"], "nothing"),
         (["--trace", "nothing_*"], "nothing_*"), (["--serial", "telegraph"], "telegraph"),
         (["--time", "never"], "never"), (["--debug-exit", "65536"], "65536"),

@@ -16,7 +16,7 @@ VERBOSE = ["--append", "console=ttyS0 doble.batch"]
 
 
 def batch():
-    status, output, errors = run("--stats")
+    status, output, errors = run("-e", "interpret", "--stats")
     check(status == 0 and "the guest works" in output, f"status {status}: {errors}{output[-300:]}")
     own = int(re.search(r"monitor's own, KiB +(\d+)", errors).group(1))
     check(own < 24576, f"the monitor itself uses {own} KiB")
