@@ -32,12 +32,11 @@ def a_shell_on_hvc0():
         s.expect(PROMPT)
         says(s, b"tty\r", b"/dev/hvc0")
         resize(s, 41, 123)
-        s.read(0.5)
-        says(s, b"stty size\r", b"41 123")
+        s.send_until(b"stty size\r", b"41 123")
         out = says(s, b"seq 60000; echo over $((6 * 7))\r", b"over 42")
         check(numbers in out, "output is missing")
-        s.send(b"stty raw -echo; head -c %d | md5sum; stty sane\r" % len(text))
-        s.read(1)
+        says(s, b"stty raw -echo; echo $((7 * 7)) go; head -c %d | md5sum; stty sane\r" % len(text),
+             b"49 go")
         s.send(text[:4000])
         s.read(0.1)
         s.send(text[4000:])
@@ -46,10 +45,10 @@ def a_shell_on_hvc0():
         s.signal(signal.SIGUSR1)
         check(s.end() == 0, s.errors())
         with Session(*OPTIONS, "--restore", f"{folder}/saved") as again:
-            again.read(0.5)
+            again.wait_raw()
             says(again, b"echo again $((6 * 8))\r", b"again 48")
             again.send(b"exit\r")
             check(again.end() == 0, again.errors())
 
 
-main(a_shell_on_hvc0)
+main(a_shell_on_hvc0, engine="translate")

@@ -11,7 +11,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from doble import DOBLE, check, main, one_sentence
+from doble import BOOT_TIME, DOBLE, check, main, one_sentence
 
 LEAKS, USAGE, HOST_ERROR, DAMAGED = 1, 2, 3, 4
 MIB = 1 << 20
@@ -28,7 +28,7 @@ folder = None
 
 def doble(*args, status=0):
     done = subprocess.run([DOBLE, "image", *args], capture_output=True, text=True, cwd=folder,
-                          timeout=60)
+                          timeout=BOOT_TIME)
     check(done.returncode == status, f"{args}: status {done.returncode}, not {status}: "
           f"{done.stderr}")
     return done.stdout if status in (0, LEAKS, DAMAGED) else done.stderr
@@ -36,7 +36,7 @@ def doble(*args, status=0):
 
 def qemu(*args):
     done = subprocess.run(["qemu-img", *args], capture_output=True, text=True, cwd=folder,
-                          timeout=60)
+                          timeout=BOOT_TIME)
     check(done.returncode == 0, f"qemu-img {args}: status {done.returncode}: {done.stderr}")
     return done.stdout
 
@@ -44,7 +44,7 @@ def qemu(*args):
 def qemu_io(image, *commands):
     words = [w for c in commands for w in ("-c", c)]
     subprocess.run(["qemu-io", "-f", "qcow2", *words, image], check=True, cwd=folder,
-                   stdout=subprocess.DEVNULL, timeout=60)
+                   stdout=subprocess.DEVNULL, timeout=BOOT_TIME)
 
 
 def source(name, size=6 * MIB):

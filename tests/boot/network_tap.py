@@ -51,6 +51,6 @@ if why:
     sys.exit(77)
 try:
     set_up_interface()
-    main(tcp_both_ways)
+    main(tcp_both_ways, engine="translate")
 finally:
     ip("link", "del", NAME)

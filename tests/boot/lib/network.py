@@ -3,8 +3,9 @@ import hashlib
 import random
 import socket
 import threading
+import time
 
-from doble import check
+from doble import BOOT_TIME, check
 
 SIZE = 6 * 1024 * 1024 + 7
 PORT = 5000  # of the guest
@@ -42,21 +43,30 @@ class Sink:
         self.received = b"".join(parts)
 
     def digest(self):
-        self.thread.join(60)
+        self.thread.join(BOOT_TIME)
         self.listener.close()
         return digest(self.received)
 
 
-def upload(address, port, content):
-    """Sends `content` to a guest that listens, and returns what it answers."""
-    with socket.create_connection((address, port), 30) as s:
-        s.settimeout(60)
+def send(address, port, content):
+    with socket.create_connection((address, port), BOOT_TIME) as s:
         s.sendall(content)
         s.shutdown(socket.SHUT_WR)
         answer = b""
         while part := s.recv(4096):
             answer += part
     return answer.decode(errors="replace")
+
+
+def upload(address, port, content):
+    """Sends `content` to a guest that listens, or will; returns what it answers."""
+    end = time.monotonic() + BOOT_TIME
+    while True:
+        try:
+            return send(address, port, content)
+        except ConnectionError:
+            check(time.monotonic() < end, "the guest does not listen")
+            time.sleep(0.5)
 
 
 # What the guest does with $PEER, the host's address, and $SINK, a port there. Each side says what it
@@ -68,15 +78,14 @@ md5sum /tmp/up
 nc $PEER $SINK </tmp/up
 echo sent
 nc -l -p {PORT} -e sh -c 'head -c {SIZE} | md5sum' &
-sleep 0.1
-echo listening
+echo ready
 wait
 """
 
 
 def both_ways(session, sink, address, port):
     """With SCRIPT running in the guest: a transfer in each direction arrives as it was sent."""
-    out = session.expect(b"listening").decode()
+    out = session.expect(b"ready").decode()
     check("ping works" in out, f"no answer to ping: {out[-500:]}")
     received = sink.digest()
     check(received in out, f"the guest sent something else than {received}: {out[-500:]}")
