@@ -274,6 +274,7 @@ struct cpu_native {
     uint64_t jump_key, negated_key; /* what RIPs are found with in it */
     uint64_t index_mask, page_mask, jump_mask, if_mask; /* operands for PEXT */
     uint64_t ac_mask, status_mask, image_mask, bit_mask32, bit_mask64;
+    uint64_t segment_ones, segment_zeros; /* of limit, selector and attributes of a flat segment */
     /* The page of the stack that is kept: RSP lives in host RSP with `stack_addend` added, and bytes
      * at x there are in the page when PEXT(x + window_base, window_mask) is 0: it is the negated
      * host address of the page, and the mask is page_mask; or all ones, when no page is kept. */

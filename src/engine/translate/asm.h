@@ -135,6 +135,14 @@ static inline void asm_pext(struct assembler *a, bool deposit, unsigned to, unsi
     asm_gs_operand(a, to, mask);
 }
 
+/* NOT reg (64 bits), the one arithmetic instruction that leaves the flags alone */
+static inline void asm_not(struct assembler *a, unsigned reg)
+{
+    asm_byte(a, 0x48 | reg >> 3);
+    asm_byte(a, 0xf7);
+    asm_byte(a, 0xd0 | (reg & 7));
+}
+
 /* JMP rel32; returns where the offset is, to be filled in. */
 static inline uint8_t *asm_jump(struct assembler *a)
 {

@@ -58,6 +58,16 @@ static inline int64_t behind(const struct block_builder *b)
     return here(b) + b->p->d.in.len;
 }
 
+static inline size_t segment_base(unsigned seg)
+{
+    return offsetof(struct cpu, seg) + seg * sizeof(struct segment) +
+           offsetof(struct segment, base);
+}
+static inline size_t segment_selector(unsigned seg)
+{
+    return segment_base(seg) + offsetof(struct segment, sel) - offsetof(struct segment, base);
+}
+
 /* --- emit.c --- */
 void emit_add_cold(struct block_builder *b, struct cold cold);
 /* The record of the instruction, should it have to be interpreted; NULL: no room, b->failed. */

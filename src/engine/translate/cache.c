@@ -21,7 +21,7 @@
 #define STUB_ROOM 4096
 #define META_PERCENT 30
 #define MAX_DATA_STORES 64
-#define USER_JUMP_BITS 13
+#define USER_JUMP_BITS 15
 #define KERNEL_JUMP_BITS 16
 #define JUMP_SLOTS_SIZE                                                                            \
     (sizeof(struct jump_slot) * ((TLB_SPACES << USER_JUMP_BITS) + (1u << KERNEL_JUMP_BITS)))

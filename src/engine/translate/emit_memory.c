@@ -25,10 +25,22 @@ static bool fits32(int64_t v)
     return v == (int32_t)v;
 }
 
-static size_t segment_base(unsigned seg)
+/* In 32-bit code: is FS or GS a plain writable segment of 4 GiB, whatever its base? Otherwise the
+ * interpreter checks the access. */
+static void emit_segment_check(struct block_builder *b, unsigned seg)
 {
-    return offsetof(struct cpu, seg) + seg * sizeof(struct segment) +
-           offsetof(struct segment, base);
+    struct assembler *a = &b->a;
+    uint8_t *other;
+
+    asm_load(a, RCX,
+             segment_base(seg) + offsetof(struct segment, limit) - offsetof(struct segment, base));
+    asm_pext(a, false, R15, RCX, NATIVE(segment_zeros));
+    asm_not(a, RCX);
+    asm_pext(a, false, RCX, RCX, NATIVE(segment_ones));
+    asm_lea(a, true, RCX, RCX, R15, 0, 0);
+    other = asm_unless_rcx_zero(a);
+    emit_add_cold(b,
+                  (struct cold){.kind = COLD_INTERPRET, .from = other, .record = emit_record(b)});
 }
 
 bool emit_address(struct block_builder *b)
@@ -53,8 +65,10 @@ bool emit_address(struct block_builder *b)
         asm_lea(&b->a, in->asize == 8, R14, base, index, in->scale, (int32_t)disp);
     }
     if (in->seg >= FS) {
+        if (!cpu_is_64bit(b->cpu))
+            emit_segment_check(b, in->seg);
         asm_load(&b->a, RCX, segment_base(in->seg));
-        asm_lea(&b->a, true, R14, R14, RCX, 0, 0);
+        asm_lea(&b->a, cpu_is_64bit(b->cpu), R14, R14, RCX, 0, 0);
     }
     return true;
 }

@@ -77,7 +77,8 @@ static bool native_operand(const struct cpu *cpu, const struct decoded *d)
         return true;
     if (d->in.mem_size == 0 || d->in.mem_size > 64)
         return false;
-    return exec_addressing(cpu, &d->in) != ADDR_ANY || (cpu_is_64bit(cpu) && d->in.asize >= 4);
+    return exec_addressing(cpu, &d->in) != ADDR_ANY ||
+           (d->in.asize >= 4 && (cpu_is_64bit(cpu) || d->in.seg >= FS));
 }
 
 /* CMPXCHG16B is a helper because of the order of its checks; where none fails it is a copy. */

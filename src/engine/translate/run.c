@@ -146,6 +146,8 @@ const uint8_t *translate_interpret(struct cpu *cpu, uint64_t insn, const uint8_t
     count_to(cpu, rest);
     cpu->native.resumed = cpu->native.forgotten = false;
     in->exec(cpu, in);
+    if (!cpu->x87_live)
+        cpu_x87_load(cpu); /* translated code has x87 instructions as they are */
     if (cpu->native.resumed && !cpu->exc.pending) {
         cpu->icount++;
         if (!(record->holds && cpu->native.forgotten) && !exec_must_leave(cpu)) {
@@ -287,6 +289,8 @@ static enum cpu_exit translate_run(struct cpu *cpu)
     cpu->native.ac_mask = ~(uint64_t)FLAG_AC;
     cpu->native.status_mask = FLAGS_STATUS | FLAG_FIXED;
     cpu->native.image_mask = ~(uint64_t)(FLAGS_STATUS | FLAG_FIXED | FLAG_VM | FLAG_RF);
+    cpu->native.segment_ones = UINT32_MAX | (uint64_t)(SEG_P | SEG_S | SEG_WRITABLE) << 48;
+    cpu->native.segment_zeros = (uint64_t)(SEG_CODE | SEG_EXPAND_DOWN) << 48;
     cpu->native.bit_mask32 = 31;
     cpu->native.bit_mask64 = 63;
     cpu->native.index_mask = (uint64_t)(TLB_SIZE - 1) << PAGE_SHIFT;

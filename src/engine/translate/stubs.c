@@ -135,9 +135,7 @@ void translate_emit_lookup(struct translator *t, struct assembler *a)
 
 static void negate(struct assembler *a, unsigned reg)
 {
-    asm_byte(a, 0x48 | reg >> 3);
-    asm_byte(a, 0xf7);
-    asm_byte(a, 0xd0 | (reg & 7)); /* not, which leaves the flags alone */
+    asm_not(a, reg);
     asm_lea(a, true, reg, reg, REG_NONE, 0, 1);
 }
 
