@@ -7,6 +7,8 @@
 
 #include "bus/pci.h"
 
+#include <string.h>
+
 #define PCI_RIG_RAM (4 * MIB)
 
 struct pci_rig {
