@@ -33,8 +33,8 @@ struct range {
 _Static_assert(sizeof(struct range) == 16, "virtio 1.2, 5.2.6");
 
 #define QUEUE_SIZE 256
-#define MAX_RANGE (256 * MIB / BLOCK_SECTOR) /* of one discard, so that it does not take for ever  \
-                                              */
+/* Sectors of one discard: it must end some day. */
+#define MAX_RANGE (256 * MIB / BLOCK_SECTOR)
 
 /* A request on its way. */
 struct virtio_blk_job {
