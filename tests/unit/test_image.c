@@ -670,6 +670,18 @@ static void test_leaks_are_repaired(void **state)
     expect_sound(image_path);
 }
 
+/* A snapshot table in the place of the L1 table: no refcount makes that right. */
+static void test_shared_metadata(void **state)
+{
+    (void)state;
+    make_written();
+    poke32(60, 1);
+    poke64(64, UINT64_C(3) * 65536);
+    assert_true(check(image_path, QCOW2_FIX_NOTHING).corruptions > 0);
+    assert_true(check(image_path, QCOW2_FIX_ALL).corruptions > 0);
+    assert_true(check(image_path, QCOW2_FIX_NOTHING).corruptions > 0);
+}
+
 /* --- the tools --- */
 
 static void test_rebase_keeps_contents(void **state)
@@ -793,6 +805,7 @@ int main(void)
         cmocka_unit_test(test_write_to_metadata),
         cmocka_unit_test(test_free_metadata_is_not_used),
         cmocka_unit_test(test_leaks_are_repaired),
+        cmocka_unit_test(test_shared_metadata),
         cmocka_unit_test(test_rebase_keeps_contents),
         cmocka_unit_test(test_compressed),
         cmocka_unit_test(test_not_over_its_source),
