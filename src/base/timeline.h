@@ -21,8 +21,8 @@
 enum timeline_kind {
     /* states of the guest */
     TIMELINE_NONE,
-    TIMELINE_USER,   /* rip, cr3: where it begins */
-    TIMELINE_KERNEL, /* rip, cr3 */
+    TIMELINE_USER,    /* rip, cr3: where it begins */
+    TIMELINE_KERNEL,  /* rip, cr3 */
     TIMELINE_VIRTUAL, /* under hardware virtualization, where modes and halts aren't seen */
     TIMELINE_HALTED,
     TIMELINE_PARKED, /* paused, reset, or waiting for a slow reader of its output */

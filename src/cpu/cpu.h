@@ -173,7 +173,8 @@ enum cpu_mode_bits {
     MODE_CODE32 = 1,
     MODE_CODE64 = 2,
     MODE_CODE_MASK = 3,
-    MODE_SS32 = 1 << 2, /* stack pointer width when not CODE64: 32 bits (else 16); in CODE64 clear */
+    MODE_SS32 =
+        1 << 2, /* stack pointer width when not CODE64: 32 bits (else 16); in CODE64 clear */
     MODE_LONG = 1 << 3,      /* EFER.LMA: long mode (64-bit or compatibility) */
     MODE_PROTECTED = 1 << 4, /* CR0.PE and not VM86 */
     MODE_VM86 = 1 << 5,
@@ -259,7 +260,7 @@ struct cpu_stats {
         uint64_t blocks, insns, guest_bytes, host_bytes; /* made; of code */
         uint64_t cycles, timed_insns; /* of the host's TSC, making so many of the instructions */
         uint64_t evictions, blocks_evicted;
-        uint64_t jump_misses;           /* jumps whose target no jump cache knew */
+        uint64_t jump_misses;                      /* jumps whose target no jump cache knew */
         uint64_t code_used, meta_used, cache_size; /* bytes, when the engine was left last */
     } translate;
 };
@@ -269,19 +270,20 @@ struct cpu_native {
     struct cpu *self;
     struct tlb_entry *table; /* the TLB's table for explicit data accesses right now */
     struct tlb_entry *table_ac, *table_no_ac; /* ...at CPL 0 by RFLAGS.AC */
-    uint64_t page_base;      /* linear address of the page whose code runs */
-    void *jumps;             /* jump cache in force */
-    uint64_t jump_key, negated_key; /* what RIPs are found with in it */
+    uint64_t page_base;                       /* linear address of the page whose code runs */
+    void *jumps;                              /* jump cache in force */
+    uint64_t jump_key, negated_key;           /* what RIPs are found with in it */
     uint64_t index_mask, page_mask, jump_mask, if_mask; /* operands for PEXT */
     uint64_t ac_mask, status_mask, image_mask, bit_mask32, bit_mask64;
     uint64_t segment_ones, segment_zeros; /* of limit, selector and attributes of a flat segment */
-    /* The page of the stack that is kept: RSP lives in host RSP with `stack_addend` added, and bytes
-     * at x there are in the page when PEXT(x + window_base, window_mask) is 0: it is the negated
-     * host address of the page, and the mask is page_mask; or all ones, when no page is kept. */
+    /* The page of the stack that is kept: RSP lives in host RSP with `stack_addend` added, and
+     * bytes at x there are in the page when PEXT(x + window_base, window_mask) is 0: it is the
+     * negated host address of the page, and the mask is page_mask; or all ones, when no page is
+     * kept. */
     uint64_t window_base, window_mask;
     uint64_t stack_addend, negated_addend;
     uint64_t group[24]; /* what makes host addresses of the operands of each group in a block */
-    bool forgotten; /* something that translated code may have checked was changed since */
+    bool forgotten;     /* something that translated code may have checked was changed since */
     /* Polls read a word here; cpu_signal() makes it an address that faults. */
     _Atomic uintptr_t poll;
     uint64_t monitor_rsp;
@@ -298,9 +300,9 @@ struct cpu_native {
 
 struct cpu_model;     /* cpuid.h */
 struct engine_config; /* engine/engine.h */
-struct tlb;       /* tlb.h */
-struct decode_cache; /* decode_cache.h */
-struct cpu_debug; /* debug.h */
+struct tlb;           /* tlb.h */
+struct decode_cache;  /* decode_cache.h */
+struct cpu_debug;     /* debug.h */
 
 struct cpu {
     /* --- registers --- */
@@ -369,9 +371,9 @@ struct cpu {
     struct cpu_apic apic;
     const struct cpu_model *model;
     struct tlb *tlb;
-    struct cpu_debug *debug; /* debug.h; NULL: no debugger */
-    struct decode_cache *decode_cache; /* NULL: none */
-    void *engine;            /* the engine's own data for this vCPU */
+    struct cpu_debug *debug;                   /* debug.h; NULL: no debugger */
+    struct decode_cache *decode_cache;         /* NULL: none */
+    void *engine;                              /* the engine's own data for this vCPU */
     const struct engine_config *engine_config; /* for the engine's init(); NULL: defaults */
     /* an instruction that only ends when an interrupt is pending waits here (HLT) */
     void (*wake)(void *opaque); /* called by cpu_signal(), any thread */

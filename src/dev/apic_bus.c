@@ -68,8 +68,8 @@ static bool deliver_lowest(struct apic_bus *bus, const struct apic_message *mess
     return lapic_accept(bus->lapics[winner], message);
 }
 
-/* Bits 31:8 of a destination are in the upper half of the address, as DMA remapping hardware and KVM
- * have it. */
+/* Bits 31:8 of a destination are in the upper half of the address, as DMA remapping hardware and
+ * KVM have it. */
 static void pass_on(struct apic_bus *bus, const struct apic_message *message)
 {
     uint32_t dest = message->dest == APIC_BROADCAST ? 0xff : message->dest;
