@@ -51,9 +51,9 @@ const char *file_kind(const struct input_file *file, const uint8_t *start, size_
 enum file_use file_use(const struct input_file *file, const uint8_t *start, size_t len)
 {
     bool is_elf = len >= 4 && memcmp(start,
-                                  "\x7f"
-                                  "ELF",
-                                  4) == 0;
+                                     "\x7f"
+                                     "ELF",
+                                     4) == 0;
     bool is_linux = len >= 0x206 && memcmp(start + 0x202, "HdrS", 4) == 0;
 
     if (is_elf || is_linux)

@@ -203,8 +203,8 @@ static bool map_shadow(struct memory *mem, gpa_t gpa, uint64_t len, bool ram)
     if (ram)
         at = mmap(host, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, mem->fd, (off_t)gpa);
     else
-        at = mmap(host, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
-                  0);
+        at =
+            mmap(host, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (at == MAP_FAILED)
         return false;
     for (uint64_t done = 0; !ram && done < len; done += PAGE_SIZE)
@@ -360,7 +360,8 @@ bool memory_writable(struct memory *mem, gpa_t gpa, uint64_t len)
     gpa_t end = gpa + len;
 
     /* Only the ROM and what is below 1 MiB can be read-only. */
-    if (gpa >= MEMORY_SHADOW_END && gpa - MEMORY_HOLE_START >= MEMORY_HIGH_START - MEMORY_HOLE_START)
+    if (gpa >= MEMORY_SHADOW_END &&
+        gpa - MEMORY_HOLE_START >= MEMORY_HIGH_START - MEMORY_HOLE_START)
         return true;
     for (gpa_t at = gpa & PAGE_MASK; at < end; at += PAGE_SIZE) {
         const uint8_t *flags = memory_page_flags(mem, at);
@@ -393,8 +394,8 @@ static uint64_t file_size(const struct memory *mem)
 
 int memory_clear(struct memory *mem, struct err *err)
 {
-    if (fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-                  (off_t)file_size(mem)) < 0)
+    if (fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)file_size(mem)) <
+        0)
         return err_set(err, -errno, "the guest's memory cannot be cleared: %s", strerror(errno));
     for (unsigned i = 0; i < mem->block_count; i++)
         memory_touched(mem, mem->blocks[i].base, mem->blocks[i].size);

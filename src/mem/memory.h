@@ -71,8 +71,8 @@ struct memory {
     /* Low RAM, which begins at 0, in one or two; high RAM; then ROM and the memory of a display.
      * Those before hide those behind. */
     struct memory_block blocks[5];
-    struct memory_block *video;    /* one of them; NULL: none */
-    uint8_t *first_mib;            /* RAM of the first MiB, whatever hides it */
+    struct memory_block *video; /* one of them; NULL: none */
+    uint8_t *first_mib;         /* RAM of the first MiB, whatever hides it */
     uint64_t size;
     gpa_t a20_mask; /* ANDed to every physical address of a CPU: all ones, or bit 20 clear */
     memory_code_fn *code_changed;
