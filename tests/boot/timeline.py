@@ -152,8 +152,8 @@ def emulated_instructions_with_translate():
 def limit_is_kept():
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "timeline.json")
-        status, _, errors = run("--max-instructions", "20000000", "--trace-timeline",
-                                path + ",limit=1M")
+        status, _, errors = run("--engine", "interpret", "--max-instructions", "20000000",
+                                "--trace-timeline", path + ",limit=1M")
         check(status == 5, f"status {status}: {errors}")
         check(1000000 < os.path.getsize(path) <= 1 << 20, f"{os.path.getsize(path)} bytes")
         check(Timeline(path).named("the limit of the file was reached"), "it is not said")
