@@ -629,7 +629,7 @@ static int drive_loaded(void *object, struct err *err)
         drive->per_window > IDE_MULTIPLE_MAX)
         return err_set(err, -EINVAL, "ide: drive %u is in a state that there is not",
                        drive->number);
-    if (drive->lba > drive->sectors || drive->left > drive->sectors - drive->lba)
+    if (drive->left && (drive->lba > drive->sectors || drive->left > drive->sectors - drive->lba))
         return err_set(err, -EINVAL, "ide: drive %u transfers sectors beyond its end",
                        drive->number);
     if (!drive->present || (!drive->block && drive->left))

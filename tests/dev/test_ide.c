@@ -24,14 +24,19 @@ struct fixture {
     int disk_fd, cd_fd;
 };
 
-static void no_lock(void *opaque)
+static void lock(void *opaque)
 {
-    (void)opaque;
+    bus_lock(opaque);
 }
 
-static int open_image(struct block **block, unsigned size, bool read_only)
+static void unlock(void *opaque)
 {
-    const struct block_owner owner = {no_lock, no_lock, NULL, true};
+    bus_unlock(opaque);
+}
+
+static int open_image(struct fixture *f, struct block **block, unsigned size, bool read_only)
+{
+    const struct block_owner owner = {lock, unlock, &f->r.rig->bus, true};
     int fd = memfd_create("image", MFD_CLOEXEC);
     struct err err = {0};
     char path[64];
@@ -55,8 +60,8 @@ static int setup(void **state)
     struct err err = {0};
 
     pci_rig_init(&f->r);
-    f->disk_fd = open_image(&f->disk, SECTORS * 512, false);
-    f->cd_fd = open_image(&f->cd, CD_SECTORS * 2048, true);
+    f->disk_fd = open_image(f, &f->disk, SECTORS * 512, false);
+    f->cd_fd = open_image(f, &f->cd, CD_SECTORS * 2048, true);
     assert_int_equal(ide_init(&f->ide, &f->r.pci, PCI_DEVFN(1, 1), rig_line(f->r.rig, 14),
                               rig_line(f->r.rig, 15), &err),
                      0);
