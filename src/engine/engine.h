@@ -27,6 +27,7 @@ struct engine_config {
     uint64_t code_cache; /* bytes for translations and all that belongs to them; 0: the default */
     FILE *dump_blocks;   /* takes a listing of each translation; NULL: none */
     FILE *perf_map;      /* names translations for perf; readable, too; NULL: none */
+    bool verify;         /* tests: prove each translation (translate/verify.h), or abort */
 };
 
 #define CODE_CACHE_DEFAULT (128 * MIB)

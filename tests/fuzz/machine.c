@@ -71,10 +71,13 @@ void machine_init(struct machine *m, uint64_t memory, const struct engine_ops *e
         .debug_exit = 0xf4,
         .outside = {on_power_off, on_reset, on_debug_exit, on_serial_tx, on_serial_ready, m},
     };
+    static const struct engine_config verified = {.verify = true};
     struct err err = {0};
 
-    if (pc_init(&m->pc, &config, &err) < 0 || pc_set_up_chip_set(&m->pc, &err) < 0 ||
-        engine->init(m->pc.cpu, &err) < 0)
+    if (pc_init(&m->pc, &config, &err) < 0 || pc_set_up_chip_set(&m->pc, &err) < 0)
+        fuzz_fail("no machine: %s", err.text);
+    m->pc.cpu->engine_config = &verified;
+    if (engine->init(m->pc.cpu, &err) < 0)
         fuzz_fail("no machine: %s", err.text);
     m->engine = engine;
     clock_start(&m->pc.clock);

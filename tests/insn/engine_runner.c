@@ -155,6 +155,8 @@ static void set_system_registers(struct cpu *cpu)
     tlb_flush_all(cpu);
 }
 
+static const struct engine_config verified = {.verify = true};
+
 int engine_runner_new(const struct cpu_model *model, const struct engine_ops *ops,
                       struct engine_runner **runner, struct err *err)
 {
@@ -183,6 +185,7 @@ int engine_runner_new(const struct cpu_model *model, const struct engine_ops *op
     r->filler = 0x90;
     memset(memory_ram(&r->mem, PHYS_HANDLERS, PAGE_SIZE), 0xf4, PAGE_SIZE); /* HLT ends run() */
     r->cpu->icount_limit = UINT64_MAX;
+    r->cpu->engine_config = &verified;
     return ops->init(r->cpu, err);
 }
 

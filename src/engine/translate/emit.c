@@ -3,6 +3,10 @@
 #include "engine/interpret/exec.h"
 #include "engine/translate/builder.h"
 #include "engine/translate/report.h"
+#include "engine/translate/verify.h"
+
+#include <stdio.h>
+#include <stdlib.h>
 
 /* --- records --- */
 
@@ -483,6 +487,18 @@ static void emit_insns(struct block_builder *b)
     b->cpu->stats.translate.insns += b->plan->count;
 }
 
+/* Tests: the monitor does not go on with code that does what it may not. */
+static void verify(struct block_builder *b)
+{
+    struct verifier *v = b->t->verifier;
+
+    if (!v || verifier_accepts(v, b->cpu, b->a.p))
+        return;
+    fprintf(stderr, "doble: the translation of the code at %#llx cannot be proved: %s\n",
+            (unsigned long long)b->cpu->rip, verifier_complaint(v));
+    abort();
+}
+
 struct tblock *translate_block(struct cpu *cpu, const uint8_t *code, unsigned avail, uint32_t extra)
 {
     struct translator *t = translator_of(cpu);
@@ -510,6 +526,7 @@ struct tblock *translate_block(struct cpu *cpu, const uint8_t *code, unsigned av
         translate_drop_block(t, block);
         return NULL;
     }
+    verify(&b);
     block->code = code;
     block->mode = cpu->mode | extra;
     block->len = (uint16_t)t->plan->len;

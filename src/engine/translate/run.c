@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "engine/translate/plan.h"
 #include "engine/translate/translator.h"
+#include "engine/translate/verify.h"
 
 #include "cpu/interrupt.h"
 #include "engine/engine.h"
@@ -311,6 +312,7 @@ static void translate_free(struct cpu *cpu)
         return;
     translate_cache_free(t);
     free(t->plan);
+    verifier_free(t->verifier);
     fault_free_stack(&t->interp);
     interpreter_release(&t->interp);
     memory_set_code_listener(cpu->mem, NULL, NULL);
@@ -325,6 +327,17 @@ static uint64_t code_cache_size(const struct cpu *cpu)
     return size ? size : CODE_CACHE_DEFAULT;
 }
 
+/* In a build for that, or where a test asks for it, each translation is proved. */
+static bool must_verify(const struct cpu *cpu)
+{
+#ifdef DOBLE_VERIFY_CODE
+    (void)cpu;
+    return true;
+#else
+    return cpu->engine_config && cpu->engine_config->verify;
+#endif
+}
+
 static int translate_init(struct cpu *cpu, struct err *err)
 {
     struct translator *t = calloc(1, sizeof *t);
@@ -334,7 +347,9 @@ static int translate_init(struct cpu *cpu, struct err *err)
         return err_set(err, -ENOMEM, "not enough memory for the translator");
     cpu->engine = t;
     t->plan = calloc(1, sizeof *t->plan);
-    if (!t->plan)
+    if (must_verify(cpu))
+        t->verifier = verifier_new();
+    if (!t->plan || (must_verify(cpu) && !t->verifier))
         ret = err_set(err, -ENOMEM, "not enough memory for the translator");
     else if (!__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("avx"))
         ret = err_set(err, -ENOTSUP, "the host's processor lacks BMI2 or AVX, which it needs");

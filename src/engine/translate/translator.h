@@ -37,6 +37,7 @@
 
 struct tblock;
 struct plan;
+struct verifier;
 
 /* An instruction that the interpreter may have to execute: only its bytes, because most never need
  * it. translate_interpret() decodes it and keeps the result in struct prepared_insns. */
@@ -136,6 +137,7 @@ struct translator {
     void (*enter)(struct cpu *cpu, const uint8_t *entry);
     uint8_t *stub_interpret, *stub_link, *stub_exit, *stub_leave, *stub_unknown, *stub_window;
     struct plan *plan; /* of the block in the making */
+    struct verifier *verifier; /* tests: proves each block; else NULL */
 };
 
 /* --- stubs.c --- */
