@@ -136,7 +136,7 @@ struct translator {
     /* common code, writable addresses */
     void (*enter)(struct cpu *cpu, const uint8_t *entry);
     uint8_t *stub_interpret, *stub_link, *stub_exit, *stub_leave, *stub_unknown, *stub_window;
-    struct plan *plan; /* of the block in the making */
+    struct plan *plan;         /* of the block in the making */
     struct verifier *verifier; /* tests: proves each block; else NULL */
 };
 
