@@ -21,13 +21,14 @@ def refused(status, args, word="", **kwargs):
 def command_lines():
     for args, word in [
         (["--memroy", "1G"], "--memory"), (["--kernel"], "needs a value"), (["-q"], "-q"),
-        (["--stats=1"], "takes no value"), (["disk.img"], "disk.img"),
+        (["--stats=1"], "takes no value"),
         (["-i", "x"], "--kernel"), (["--engine", "warp"], "warp"),
         (["--cpu", "z80"], "z80"), (["--cpu", "host,+nothing"], "nothing"),
         (["--trace", "nothing_*"], "nothing_*"), (["--serial", "telegraph"], "telegraph"),
         (["--time", "never"], "never"), (["--debug-exit", "65536"], "65536"),
     ]:
         refused(USAGE, args, word)
+    refused(HOST_ERROR, ["no-such-disk.img"], "no-such-disk.img")
 
 
 def memory_sizes():
