@@ -12,9 +12,9 @@
  *   jump cache says.
  *
  * The proof knows the byte sequences of the three checks (TLB, window, jump cache), which it takes
- * to be right, and follows addresses as sums of unknowns and a constant. Of the translator's planning it
- * shares the decoder and what is known of the stack's instructions (plan_is_push() and its like), not
- * the windows and groups that were found. vCPU thread only. */
+ * to be right, and follows addresses as sums of unknowns and a constant. Of the translator's
+ * planning it shares the decoder and what is known of the stack's instructions (plan_is_push() and
+ * its like), not the windows and groups that were found. vCPU thread only. */
 #ifndef DOBLE_ENGINE_TRANSLATE_VERIFY_H
 #define DOBLE_ENGINE_TRANSLATE_VERIFY_H
 
