@@ -18,15 +18,15 @@
 #define CHECK_BYTES 96
 
 struct value {
-    uint64_t sum; /* of the numbers of unknowns */
-    int64_t plus;
-    bool is_bit; /* made by PEXT with a mask for numbers of bits */
+    uint64_t sum;  /* of the numbers of unknowns */
+    uint64_t plus; /* modulo 2^64 */
+    bool is_bit;   /* made by PEXT with a mask for numbers of bits */
 };
 
-/* Bytes of the guest at host addresses sum + [low, high). */
+/* Bytes of the guest at host addresses sum + low and the `bytes` from there on. */
 struct shown {
     uint64_t sum;
-    int64_t low, high;
+    uint64_t low, bytes;
     bool write, window;
     const uint8_t *end; /* of the check */
 };
@@ -392,7 +392,7 @@ static bool take_tlb_check(struct verifier *v)
     v->at += len;
     show(v, (struct shown){.sum = s->reg[R14].sum + addend.sum,
                            .low = s->reg[R14].plus,
-                           .high = s->reg[R14].plus + size,
+                           .bytes = size,
                            .write = write,
                            .end = v->at});
     return true;
@@ -442,7 +442,7 @@ static bool take_window_check(struct verifier *v)
     forget_scratch(v);
     show(v, (struct shown){.sum = rsp.sum,
                            .low = from,
-                           .high = from + bytes,
+                           .bytes = bytes,
                            .write = true,
                            .window = true,
                            .end = v->at});
@@ -497,7 +497,7 @@ static int gpr_of(ZydisRegister reg)
 static struct value address_of(const struct verifier *v, const ZydisDecodedOperand *op)
 {
     int base = gpr_of(op->mem.base), index = gpr_of(op->mem.index);
-    struct value sum = {.plus = op->mem.disp.value};
+    struct value sum = {.plus = (uint64_t)op->mem.disp.value};
 
     if (base >= 0) {
         sum.sum += v->state.reg[base].sum;
@@ -547,12 +547,17 @@ static bool check_field(struct verifier *v, const ZydisDecodedOperand *op, bool 
     return true;
 }
 
+static bool within(uint64_t at, uint64_t size, uint64_t low, uint64_t bytes)
+{
+    return size <= bytes && at - low <= bytes - size;
+}
+
 static bool is_shown(const struct verifier *v, struct value at, int64_t size, bool write)
 {
     for (unsigned i = v->state.first; i < v->shown_count; i++) {
         const struct shown *s = &v->shown[i];
 
-        if (s->sum == at.sum && at.plus >= s->low && at.plus + size <= s->high &&
+        if (s->sum == at.sum && within(at.plus, (uint64_t)size, s->low, s->bytes) &&
             (s->write || !write) && (!s->window || i >= v->state.first_window))
             return true;
     }
@@ -767,7 +772,7 @@ static bool known_result(struct verifier *v, struct value *result)
     }
     if (from->type == ZYDIS_OPERAND_TYPE_IMMEDIATE && v->in.mnemonic == ZYDIS_MNEMONIC_MOV &&
         to->size >= 32 && reg) {
-        *result = (struct value){.plus = (int64_t)from->imm.value.s};
+        *result = (struct value){.plus = (uint64_t)from->imm.value.s};
         return true;
     }
     /* 32-bit stacks: addresses are modulo 4 GiB, and a page doesn't cross that */
@@ -776,7 +781,7 @@ static bool known_result(struct verifier *v, struct value *result)
         (v->in.mnemonic == ZYDIS_MNEMONIC_ADD || v->in.mnemonic == ZYDIS_MNEMONIC_SUB)) {
         *result = *reg;
         result->plus +=
-            v->in.mnemonic == ZYDIS_MNEMONIC_ADD ? from->imm.value.s : -from->imm.value.s;
+            v->in.mnemonic == ZYDIS_MNEMONIC_ADD ? from->imm.value.u : 0 - from->imm.value.u;
         return true;
     }
     if (v->in.mnemonic == ZYDIS_MNEMONIC_PEXT && is_field(&v->ops[2], 64)) {
@@ -844,7 +849,7 @@ static bool enter_stub(struct verifier *v, const uint8_t *target)
             if (s && s->end == back && s->write && v->shown[i].window &&
                 v->shown[i].end == resume &&
                 s->sum - v->state.reg[R15].sum + v->state.addend == v->shown[i].sum &&
-                s->low <= v->shown[i].low && s->high >= v->shown[i].high)
+                within(v->shown[i].low, v->shown[i].bytes, s->low, s->bytes))
                 return true;
         return fail(v, "a window goes on that was not checked like this");
     }
