@@ -300,7 +300,9 @@ static void config_written(void *opaque, unsigned offset, unsigned size)
     unsigned width;
 
     virtio_set_dma(t->virtio, pci_get16(&t->pci.config[PCI_COMMAND]) & PCI_COMMAND_MASTER);
-    if (touches_window(t, offset, size) && window_target(t, &target, &width)) {
+    /* All of the space at once: a saved machine was loaded, and nobody wrote to the window. */
+    if (size < PCI_CONFIG_SIZE && touches_window(t, offset, size) &&
+        window_target(t, &target, &width)) {
         uint32_t value = pci_get32(&t->pci.config[t->window + CAP_DATA]);
 
         main_write(t, target, width == 4 ? value : value & ((1u << 8 * width) - 1), width);
