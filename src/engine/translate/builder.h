@@ -43,7 +43,6 @@ struct block_builder {
     const uint8_t *code;     /* host address of the guest's bytes */
     unsigned page_offset;    /* of the block's first byte */
     bool counting, ended, failed;
-    bool polled;                     /* the branch that comes next need not poll */
     struct tinsn *record;            /* of the instruction, once it has one */
     unsigned cold_count, first_cold; /* those of this instruction begin here */
     struct cold cold[6 * PLAN_MAX_INSNS];
@@ -124,8 +123,6 @@ void emit_set_rsp(struct block_builder *b, unsigned reg, unsigned scratch);
 
 /* --- emit_branch.c --- */
 void emit_branch(struct block_builder *b);
-/* The poll of the conditional branch that comes next, before this instruction. */
-void emit_early_poll(struct block_builder *b);
 
 /* --- emit_system.c --- */
 /* Helpers that have a native form. False: this one hasn't, or not in this mode. */

@@ -519,7 +519,7 @@ struct tblock *translate_block(struct cpu *cpu, const uint8_t *code, unsigned av
     b.code = code;
     b.page_offset = (unsigned)((uintptr_t)code & ~(uintptr_t)PAGE_MASK);
     b.counting = extra & MODE_COUNTING;
-    b.ended = b.failed = b.polled = false;
+    b.ended = b.failed = false;
     b.cold_count = 0;
     emit_insns(&b);
     if (b.failed) {

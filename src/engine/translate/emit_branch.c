@@ -2,31 +2,11 @@
  * indirect jump or a return. */
 #include "engine/translate/builder.h"
 
-/* Does the branch go back, or may it do so because 32-bit addresses wrap? */
-static bool goes_back(const struct block_builder *b, int64_t from, int64_t target)
-{
-    return target <= from || (!cpu_is_64bit(b->cpu) && target >= (int64_t)PAGE_SIZE);
-}
-
+/* Polls if the branch goes back, or may do so because 32-bit addresses wrap. */
 static void poll_before(struct block_builder *b, int64_t target)
 {
-    if (goes_back(b, here(b), target) && !b->polled)
+    if (target <= here(b) || (!cpu_is_64bit(b->cpu) && target >= (int64_t)PAGE_SIZE))
         emit_poll(b);
-    b->polled = false;
-}
-
-/* Processors execute a comparison and the branch behind it as one, if nothing is between them. */
-void emit_early_poll(struct block_builder *b)
-{
-    const struct planned *next = b->p + 1;
-    int64_t from = behind(b);
-
-    b->polled = false;
-    if (b->at + 1 == b->plan->count || !plan_is_condition(&next->d) || !next->native ||
-        !b->p->native || !goes_back(b, from, from + next->d.in.len + next->d.in.imm))
-        return;
-    emit_poll(b);
-    b->polled = true;
 }
 
 static void emit_jump(struct block_builder *b, int64_t target)
