@@ -63,10 +63,6 @@ static inline size_t segment_base(unsigned seg)
     return offsetof(struct cpu, seg) + seg * sizeof(struct segment) +
            offsetof(struct segment, base);
 }
-static inline size_t segment_selector(unsigned seg)
-{
-    return segment_base(seg) + offsetof(struct segment, sel) - offsetof(struct segment, base);
-}
 
 /* --- emit.c --- */
 void emit_add_cold(struct block_builder *b, struct cold cold);

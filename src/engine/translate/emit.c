@@ -185,16 +185,8 @@ void emit_interpreted(struct block_builder *b)
     asm_patch(after, b->a.p);
 }
 
-/* Of x87 and MMX, which an earlier exception may stop. */
-static bool uses_fpu(const struct decoded *d)
-{
-    return d->unit == UNIT_X87 || d->unit == UNIT_MMX || (d->row->flags & ROW_X87_CONTROL);
-}
-
 static bool may_fault_natively(const struct decoded *d)
 {
-    if (uses_fpu(d))
-        return true;
     switch (d->zi.mnemonic) {
     case ZYDIS_MNEMONIC_CMPXCHG16B:
     case ZYDIS_MNEMONIC_DIV:
@@ -319,37 +311,6 @@ static uint32_t place_operand(struct block_builder *b, struct encoding *e, unsig
     return free_regs;
 }
 
-static void store16(struct block_builder *b, size_t field)
-{
-    asm_byte(&b->a, 0x65);
-    asm_bytes(&b->a, "\x66\x89", 2);
-    asm_gs_operand(&b->a, RCX, field);
-}
-
-/* Where the last x87 instruction and its operand were (SDM vol. 1, 8.1.8). Uses RCX, R14, R15. */
-static void emit_x87_pointers(struct block_builder *b)
-{
-    const struct insn *in = &b->p->d.in;
-
-    asm_load(&b->a, RCX, NATIVE(page_base));
-    asm_lea(&b->a, cpu_is_64bit(b->cpu), RCX, RCX, REG_NONE, 0, (int32_t)here(b));
-    asm_store(&b->a, RCX, offsetof(struct cpu, x87_fip));
-    asm_load32(&b->a, RCX, segment_selector(CS));
-    store16(b, offsetof(struct cpu, x87_fcs));
-    asm_const(&b->a, RCX, (uint64_t)((in->opcode & 7) << 8 | in->modrm));
-    store16(b, offsetof(struct cpu, x87_fop));
-    if (!(in->flags & INSN_MEM) || !emit_address(b))
-        return;
-    if (!cpu_is_64bit(b->cpu) && in->seg >= FS) { /* FDP is the offset in the segment */
-        asm_load(&b->a, RCX, segment_base(in->seg));
-        asm_not(&b->a, RCX);
-        asm_lea(&b->a, false, R14, R14, RCX, 0, 1);
-    }
-    asm_store(&b->a, R14, offsetof(struct cpu, x87_fdp));
-    asm_load32(&b->a, RCX, segment_selector(in->seg));
-    store16(b, offsetof(struct cpu, x87_fds));
-}
-
 /* A copied instruction: guest registers in, the instruction, guest registers out. */
 void emit_copy(struct block_builder *b)
 {
@@ -359,8 +320,6 @@ void emit_copy(struct block_builder *b)
     uint32_t free_regs = 1u << RCX | 1u << R14 | 1u << R15;
     unsigned needed = count_scratch(d);
 
-    if (d->unit == UNIT_X87 && !(d->row->flags & ROW_X87_CONTROL))
-        emit_x87_pointers(b);
     /* with a memory operand two are left at least, or one legacy register less */
     if (needed > (mem ? 2u : 3u) || (mem && is_high(d) && (d->gpr_used & 1u << RCX))) {
         if (mem)

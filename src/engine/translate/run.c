@@ -147,8 +147,6 @@ const uint8_t *translate_interpret(struct cpu *cpu, uint64_t insn, const uint8_t
     count_to(cpu, rest);
     cpu->native.resumed = cpu->native.forgotten = false;
     in->exec(cpu, in);
-    if (!cpu->x87_live)
-        cpu_x87_load(cpu); /* translated code has x87 instructions as they are */
     if (cpu->native.resumed && !cpu->exc.pending) {
         cpu->icount++;
         if (!(record->holds && cpu->native.forgotten) && !exec_must_leave(cpu)) {
