@@ -173,8 +173,7 @@ enum cpu_mode_bits {
     MODE_CODE32 = 1,
     MODE_CODE64 = 2,
     MODE_CODE_MASK = 3,
-    MODE_SS32 =
-        1 << 2, /* stack pointer width when not CODE64: 32 bits (else 16); in CODE64 clear */
+    MODE_SS32 = 1 << 2,      /* stack pointer of 32 bits (else 16); clear in CODE64 */
     MODE_LONG = 1 << 3,      /* EFER.LMA: long mode (64-bit or compatibility) */
     MODE_PROTECTED = 1 << 4, /* CR0.PE and not VM86 */
     MODE_VM86 = 1 << 5,
@@ -265,6 +264,8 @@ struct cpu_stats {
     } translate;
 };
 
+#define NATIVE_GROUPS 24 /* of memory operands, in a block */
+
 /* What emitted code reaches besides the registers, relative to the vCPU (GS base). */
 struct cpu_native {
     struct cpu *self;
@@ -282,8 +283,9 @@ struct cpu_native {
      * kept. */
     uint64_t window_base, window_mask;
     uint64_t stack_addend, negated_addend;
-    uint64_t group[24]; /* what makes host addresses of the operands of each group in a block */
-    bool forgotten;     /* something that translated code may have checked was changed since */
+    uint64_t group[NATIVE_GROUPS]; /* what makes host addresses of the operands of each group in a
+                                      block */
+    bool forgotten; /* something that translated code may have checked was changed since */
     /* Polls read a word here; cpu_signal() makes it an address that faults. */
     _Atomic uintptr_t poll;
     uint64_t monitor_rsp;

@@ -25,9 +25,8 @@ struct decoded {
     const struct insn_row *row; /* illegal instructions have class CLASS_ILLEGAL */
     enum insn_unit unit;
     bool writes_mem, reads_mem;
-    bool
-        names_other; /* a register that is neither a general nor a vector register nor an x87 one */
-    bool uses_mxcsr; /* floating point: reads controls, sets flags, can raise #XM */
+    bool names_other; /* an MMX, segment, control or debug register */
+    bool uses_mxcsr;  /* floating point: reads controls, sets flags, can raise #XM */
     uint8_t flags_read, flags_written; /* as booleans: any status flag */
     uint8_t flags_defined;             /* it gives all six status flags a new value */
     uint16_t gpr_used, gpr_written;    /* masks of general registers, address registers excluded */

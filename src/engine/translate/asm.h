@@ -135,6 +135,13 @@ static inline void asm_pext(struct assembler *a, bool deposit, unsigned to, unsi
     asm_gs_operand(a, to, mask);
 }
 
+/* Keeps the bits of the mask at GS:[mask]. */
+static inline void asm_and(struct assembler *a, unsigned reg, size_t mask)
+{
+    asm_pext(a, false, reg, reg, mask);
+    asm_pext(a, true, reg, reg, mask);
+}
+
 /* NOT reg (64 bits), the one arithmetic instruction that leaves the flags alone */
 static inline void asm_not(struct assembler *a, unsigned reg)
 {
@@ -172,14 +179,14 @@ static inline void asm_jump_through(struct assembler *a, size_t offset)
     asm_gs_operand(a, 4, offset);
 }
 
-/* LEA to, [RIP + ...]: the address of `target`. */
-static inline void asm_address(struct assembler *a, unsigned to, const uint8_t *target)
+/* LEA to, [RIP + rel32]; returns where the offset is, to be filled in by asm_patch(). */
+static inline uint8_t *asm_address(struct assembler *a, unsigned to)
 {
     asm_byte(a, 0x48 | (to >> 3) << 2);
     asm_byte(a, 0x8d);
     asm_byte(a, (to & 7) << 3 | 5);
     a->p += 4;
-    asm_patch(a->p - 4, target);
+    return a->p - 4;
 }
 
 /* JRCXZ over a near jump: `if (rcx != 0) goto far`. Returns the place of the far jump's offset. */

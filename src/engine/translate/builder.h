@@ -89,6 +89,8 @@ struct operand {
 /* The host register with a guest register's value, which is brought to `scratch` if it is not in
  * one; REG_NONE for REG_NONE. */
 unsigned emit_use_register(struct block_builder *b, unsigned guest, unsigned scratch);
+/* Guest register = `from`, a scratch register; RSP needs another one: RCX, or R14 beside RCX. */
+void emit_write_register(struct block_builder *b, unsigned guest, unsigned from);
 /* R14 = linear address of the memory operand; uses R15 and RCX. False: it cannot be done here. */
 bool emit_address(struct block_builder *b);
 /* R14 = linear address: afterwards R15 makes it a host address. Uses RCX. Returns the rel32 of the

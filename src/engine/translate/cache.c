@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "engine/translate/translator.h"
 
+#include "base/random.h"
 #include "engine/code_memory.h"
 #include "engine/engine.h"
 #include "engine/translate/plan.h"
@@ -63,9 +64,7 @@ static void clear_slot(const struct translator *t, struct jump_slot *slot)
 
 static uint64_t scramble(uint64_t x)
 {
-    x = (x ^ x >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
-    x = (x ^ x >> 27) * UINT64_C(0x94D049BB133111EB);
-    return x ^ x >> 31;
+    return random_repeatable(&x);
 }
 
 /* What was entered under another key is not found any more, so nothing has to be emptied when
@@ -149,12 +148,6 @@ static void forget_region(struct translator *t, const struct region *r)
 
 /* --- memory of regions --- */
 
-/* Fault sites grow down from the end of the metadata. */
-static struct fault_site *fault_site(const struct translator *t, const struct region *r, size_t n)
-{
-    return (struct fault_site *)(r->meta + t->region_meta) - 1 - n;
-}
-
 /* NULL: the block that is being made needs more than any block should. */
 static void *take_meta(struct translator *t, size_t size, size_t alignment)
 {
@@ -199,7 +192,7 @@ void translate_add_fault_site(struct translator *t, const struct tinsn *in, cons
 {
     struct region *r = t->region;
 
-    *fault_site(t, r, r->fault_count++) = (struct fault_site){
+    *translate_fault_site(t, r, r->fault_count++) = (struct fault_site){
         .offset = (uint32_t)(at - t->writable),
         .insn = (uint32_t)((const uint8_t *)in - t->meta) & INT32_MAX,
         .poll = poll,
@@ -216,7 +209,7 @@ const struct fault_site *translate_find_fault_site(const struct translator *t, s
     high = r->fault_count;
     while (low < high) {
         size_t middle = (low + high) / 2;
-        const struct fault_site *site = fault_site(t, r, middle);
+        const struct fault_site *site = translate_fault_site(t, r, middle);
 
         if (site->offset == offset)
             return site;
@@ -262,7 +255,8 @@ void translate_drop_block(struct translator *t, struct tblock *b)
 
     while ((uint8_t *)r->links > (uint8_t *)b)
         r->links = r->links->next_in_region;
-    while (r->fault_count && fault_site(t, r, r->fault_count - 1)->offset >= r->code + r->used)
+    while (r->fault_count &&
+           translate_fault_site(t, r, r->fault_count - 1)->offset >= r->code + r->used)
         r->fault_count--;
     r->meta_used = (size_t)((uint8_t *)b - r->meta);
 }

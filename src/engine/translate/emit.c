@@ -61,13 +61,15 @@ static void set_resume(struct block_builder *b)
 
 /* --- cold parts --- */
 
-/* RCX = record, R15 = where to go on. */
-static void emit_interpret_call(struct block_builder *b, const struct tinsn *record,
-                                const uint8_t *resume)
+/* RCX = record, R15 = where to go on: the rel32 of that is returned, to be filled in. */
+static uint8_t *emit_interpret_call(struct block_builder *b, const struct tinsn *record)
 {
+    uint8_t *resume;
+
     asm_const(&b->a, RCX, (uint64_t)((const uint8_t *)record - b->t->meta));
-    asm_address(&b->a, R15, resume);
+    resume = asm_address(&b->a, R15);
     asm_jump_to(&b->a, b->t->stub_interpret);
+    return resume;
 }
 
 /* Leaves so that the jump at `from` can be made to lead to its target. */
@@ -142,7 +144,7 @@ static void emit_cold_part(struct block_builder *b, const struct cold *cold)
     switch (cold->kind) {
     case COLD_INTERPRET:
         asm_patch(cold->from, b->a.p);
-        emit_interpret_call(b, cold->record, cold->resume);
+        asm_patch(emit_interpret_call(b, cold->record), cold->resume);
         break;
     case COLD_WINDOW: emit_cold_window(b, cold); break;
     case COLD_CAREFUL: emit_careful_exit(b, cold); break;
@@ -176,13 +178,12 @@ void emit_exit_to(struct block_builder *b, uint8_t *from, int64_t target)
 void emit_interpreted(struct block_builder *b)
 {
     const struct tinsn *record = emit_record(b);
-    uint8_t *after;
+    uint8_t *resume;
 
     if (!record)
         return;
-    emit_interpret_call(b, record, b->a.p);
-    after = b->a.p - 9; /* of LEA, before the jump */
-    asm_patch(after, b->a.p);
+    resume = emit_interpret_call(b, record);
+    asm_patch(resume, b->a.p); /* behind the call */
 }
 
 static bool may_fault_natively(const struct decoded *d)
@@ -264,16 +265,11 @@ static void store_registers(struct block_builder *b, const struct encoding *e)
 {
     uint16_t written = b->p->d.gpr_written;
 
-    for (unsigned g = 0; g < 16; g++) {
-        if (!(written & 1u << g) || e->gpr[g] == host_register(g) || g == RSP)
-            continue;
-        if (host_register(g) != REG_NONE)
-            asm_move(&b->a, host_register(g), e->gpr[g]);
-        else
-            asm_store(&b->a, e->gpr[g], gpr_at(g));
-    }
+    for (unsigned g = 0; g < 16; g++)
+        if ((written & 1u << g) && e->gpr[g] != host_register(g) && g != RSP)
+            emit_write_register(b, g, e->gpr[g]);
     if (written & 1u << RSP)
-        emit_set_rsp(b, e->gpr[RSP], e->gpr[RSP] == RCX ? R14 : RCX);
+        emit_write_register(b, RSP, e->gpr[RSP]);
 }
 
 /* Scratch registers that an instruction needs for guest registers. */
@@ -366,12 +362,7 @@ static void emit_lea(struct block_builder *b)
     }
     if (in->osize == 4)
         asm_lea(&b->a, false, R14, R14, REG_NONE, 0, 0);
-    if (in->reg == RSP)
-        emit_set_rsp(b, R14, RCX);
-    else if (to == REG_NONE)
-        asm_store(&b->a, R14, gpr_at(in->reg));
-    else
-        asm_move(&b->a, to, R14);
+    emit_write_register(b, in->reg, R14);
 }
 
 static void emit_move(struct block_builder *b)

@@ -20,6 +20,16 @@ unsigned emit_use_register(struct block_builder *b, unsigned guest, unsigned scr
     return scratch;
 }
 
+void emit_write_register(struct block_builder *b, unsigned guest, unsigned from)
+{
+    if (guest == RSP)
+        emit_set_rsp(b, from, from == RCX ? R14 : RCX);
+    else if (host_register(guest) == REG_NONE)
+        asm_store(&b->a, from, gpr_at(guest));
+    else
+        asm_move(&b->a, host_register(guest), from);
+}
+
 static bool fits32(int64_t v)
 {
     return v == (int32_t)v;

@@ -39,7 +39,7 @@ void emit_cold_window(struct block_builder *b, const struct cold *cold)
                          .from = emit_tlb_check(a, (unsigned)(s->high - s->low + 1) & ~1u, true),
                          .at = cold->at,
                      });
-    asm_address(a, RCX, cold->resume);
+    asm_patch(asm_address(a, RCX), cold->resume);
     asm_jump_to(a, b->t->stub_window);
 }
 
@@ -89,14 +89,6 @@ static void careful_push(struct block_builder *b)
     emit_set_rsp(b, R14, RCX);
 }
 
-static void write_register(struct block_builder *b, unsigned guest, unsigned from)
-{
-    if (host_register(guest) == REG_NONE)
-        asm_store(&b->a, from, gpr_at(guest));
-    else
-        asm_move(&b->a, host_register(guest), from);
-}
-
 static void careful_pop(struct block_builder *b)
 {
     const struct operand top = {R14, R15, 0};
@@ -105,7 +97,7 @@ static void careful_pop(struct block_builder *b)
     stack_address(b, 0);
     emit_check(b, slot, false);
     emit_move_operand(b, RCX, &top, false, slot);
-    write_register(b, b->p->d.in.reg, RCX);
+    emit_write_register(b, b->p->d.in.reg, RCX);
     asm_lea(&b->a, cpu_is_64bit(b->cpu), R14, R14, REG_NONE, 0, (int32_t)slot);
     emit_set_rsp(b, R14, RCX);
 }

@@ -1,15 +1,19 @@
 /* System instructions that kernels use all the time. */
 #include "engine/translate/builder.h"
 
-/* RFLAGS.IF to 0, and then perhaps to 1; RCX is scratch. */
-static void emit_set_if(struct block_builder *b, bool on)
+/* A flag of RFLAGS that is not the processor's; `mask` has all others. Uses RCX. */
+static void emit_set_flag(struct block_builder *b, size_t mask, unsigned flag, bool on)
 {
     asm_load(&b->a, RCX, offsetof(struct cpu, rflags));
-    asm_pext(&b->a, false, RCX, RCX, NATIVE(if_mask));
-    asm_pext(&b->a, true, RCX, RCX, NATIVE(if_mask));
+    asm_and(&b->a, RCX, mask);
     if (on)
-        asm_lea(&b->a, true, RCX, RCX, REG_NONE, 0, FLAG_IF);
+        asm_lea(&b->a, true, RCX, RCX, REG_NONE, 0, (int32_t)flag);
     asm_store(&b->a, RCX, offsetof(struct cpu, rflags));
+}
+
+static void emit_set_if(struct block_builder *b, bool on)
+{
+    emit_set_flag(b, NATIVE(if_mask), FLAG_IF, on);
 }
 
 /* With nothing waiting, the shadow of STI need not be noted: what comes up later is seen after the
@@ -27,13 +31,10 @@ static void emit_sti(struct block_builder *b)
 
 static void emit_swapgs(struct block_builder *b)
 {
-    size_t base =
-        offsetof(struct cpu, seg) + GS * sizeof(struct segment) + offsetof(struct segment, base);
-
-    asm_load(&b->a, RCX, base);
+    asm_load(&b->a, RCX, segment_base(GS));
     asm_load(&b->a, R14, offsetof(struct cpu, kernel_gs_base));
     asm_store(&b->a, RCX, offsetof(struct cpu, kernel_gs_base));
-    asm_store(&b->a, R14, base);
+    asm_store(&b->a, R14, segment_base(GS));
 }
 
 static void emit_rdtsc(struct block_builder *b)
@@ -55,25 +56,13 @@ static void emit_set_ac(struct block_builder *b, bool on)
 {
     struct assembler *a = &b->a;
 
-    asm_load(a, RCX, offsetof(struct cpu, rflags));
-    asm_pext(a, false, RCX, RCX, NATIVE(ac_mask));
-    asm_pext(a, true, RCX, RCX, NATIVE(ac_mask));
-    if (on)
-        asm_lea(a, true, RCX, RCX, REG_NONE, 0, FLAG_AC);
-    asm_store(a, RCX, offsetof(struct cpu, rflags));
+    emit_set_flag(b, NATIVE(ac_mask), FLAG_AC, on);
     asm_load(a, RCX, on ? NATIVE(table_ac) : NATIVE(table_no_ac));
     asm_store(a, RCX, NATIVE(table));
     if (!on) {
         asm_const(a, RCX, UINT64_MAX);
         asm_store(a, RCX, NATIVE(window_mask));
     }
-}
-
-/* Keeps only the bits of a mask; flag-free. */
-static void emit_and(struct block_builder *b, unsigned reg, size_t mask)
-{
-    asm_pext(&b->a, false, reg, reg, mask);
-    asm_pext(&b->a, true, reg, reg, mask);
 }
 
 /* The processor's status flags, by way of the monitor's stack, and the guest's other ones. */
@@ -86,9 +75,9 @@ static void emit_pushfq(struct block_builder *b)
     asm_load(a, RSP, NATIVE(monitor_rsp));
     asm_bytes(a, "\x9c\x59", 2); /* pushfq; pop rcx */
     asm_move(a, RSP, R15);
-    emit_and(b, RCX, NATIVE(status_mask));
+    asm_and(a, RCX, NATIVE(status_mask));
     asm_load(a, R14, offsetof(struct cpu, rflags));
-    emit_and(b, R14, NATIVE(image_mask));
+    asm_and(a, R14, NATIVE(image_mask));
     asm_lea(a, true, RCX, RCX, R14, 0, 0);
     asm_byte(a, 0x51); /* push rcx */
 }

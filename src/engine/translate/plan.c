@@ -117,8 +117,7 @@ static bool is_bit_string(const struct cpu *cpu, const struct decoded *d)
     return cpu_is_64bit(cpu) && (d->in.flags & INSN_MEM) && d->in.asize == 8 && d->in.osize >= 4;
 }
 
-/* Helpers that change neither registers of addresses nor what was checked. */
-static bool leaves_alone(const struct decoded *d)
+bool plan_leaves_alone(const struct decoded *d)
 {
     switch (d->zi.mnemonic) {
     case ZYDIS_MNEMONIC_BT:
@@ -266,7 +265,7 @@ static struct stack_use stack_use(const struct cpu *cpu, const struct planned *p
     bool pop = plan_is_pop(cpu, d);
 
     if (!p->native && !flags) {
-        use.lost = !leaves_alone(d);
+        use.lost = !plan_leaves_alone(d);
         return use;
     }
     if (plan_is_on_stack(cpu, d) && d->zi.mnemonic != ZYDIS_MNEMONIC_LEA)
@@ -359,7 +358,7 @@ static void find_groups(struct plan *plan)
         open[r].group = -1;
     for (unsigned i = 0; i < plan->count; i++) {
         const struct planned *p = &plan->insns[i];
-        bool unknown = !p->native && !leaves_alone(&p->d); /* what it changes */
+        bool unknown = !p->native && !plan_leaves_alone(&p->d); /* what it changes */
 
         if (groupable(plan->cpu, p))
             add_operand(plan, i, &open[p->d.in.base]);

@@ -16,8 +16,8 @@
 #include "cpu/decode.h"
 
 #define PLAN_MAX_INSNS 64
-#define CAREFUL_MAX_INSNS 16 /* of a block without shared checks */
-#define PLAN_MAX_SPANS 24    /* windows, and groups of operands, of a block */
+#define CAREFUL_MAX_INSNS 16         /* of a block without shared checks */
+#define PLAN_MAX_SPANS NATIVE_GROUPS /* windows, and groups of operands, of a block */
 
 /* Bytes that are checked at once: [low, high) from the register's value at the first instruction.
  */
@@ -60,6 +60,8 @@ void plan_make(struct plan *plan, const struct cpu *cpu, const uint8_t *code, un
 
 /* Is it a helper that has a native form of its own in this mode? */
 bool plan_is_system(const struct cpu *cpu, const struct decoded *d);
+/* Helpers that change neither what was checked nor registers but their operands. */
+bool plan_leaves_alone(const struct decoded *d);
 /* A branch by flags. */
 bool plan_is_condition(const struct decoded *d);
 /* PUSH and POP of the width that is native in this mode. */

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #define RING_SIZE (1u << 14)
-#define NOBODY UINT32_MAX
 
 struct prepared_insns {
     uint32_t next;

@@ -144,8 +144,7 @@ static void negate(struct assembler *a, unsigned reg)
 static void emit_window(struct assembler *a)
 {
     asm_lea(a, true, R14, R14, R15, 0, 0);
-    asm_pext(a, false, R14, R14, NATIVE(page_mask));
-    asm_pext(a, true, R14, R14, NATIVE(page_mask));
+    asm_and(a, R14, NATIVE(page_mask));
     negate(a, R14);
     asm_store(a, R14, NATIVE(window_base));
     asm_load(a, R14, NATIVE(page_mask));

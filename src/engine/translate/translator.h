@@ -210,6 +210,13 @@ static inline struct translator *translator_of(const struct cpu *cpu)
     return cpu->engine;
 }
 
+/* Fault sites grow down from the end of a region's metadata. */
+static inline struct fault_site *translate_fault_site(const struct translator *t,
+                                                      const struct region *r, size_t n)
+{
+    return (struct fault_site *)(r->meta + t->region_meta) - 1 - n;
+}
+
 static inline struct tinsn *tinsn_at(const struct translator *t, uint64_t offset)
 {
     return (struct tinsn *)(t->meta + offset);

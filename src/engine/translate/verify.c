@@ -5,6 +5,7 @@
  * Two ways that meet keep what they have in common. */
 #include "engine/translate/verify.h"
 
+#include "base/random.h"
 #include "engine/interpret/exec.h"
 #include "engine/translate/builder.h"
 
@@ -94,11 +95,7 @@ static bool fail(struct verifier *v, const char *why)
 
 static struct value fresh(struct verifier *v)
 {
-    uint64_t x = v->seed += UINT64_C(0x9E3779B97F4A7C15);
-
-    x = (x ^ x >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
-    x = (x ^ x >> 27) * UINT64_C(0x94D049BB133111EB);
-    return (struct value){.sum = x ^ x >> 31};
+    return (struct value){.sum = random_repeatable(&v->seed)};
 }
 
 static bool same(struct value a, struct value b)
@@ -221,19 +218,8 @@ static void changed_by(struct verifier *v, const struct decoded *d, bool native_
 /* Does a helper leave registers as its operands tell? Of the others nothing is known. */
 static bool is_modest(const struct decoded *d)
 {
-    switch (d->zi.mnemonic) {
-    case ZYDIS_MNEMONIC_BT:
-    case ZYDIS_MNEMONIC_BTC:
-    case ZYDIS_MNEMONIC_BTR:
-    case ZYDIS_MNEMONIC_BTS:
-    case ZYDIS_MNEMONIC_PUSHFQ:
-    case ZYDIS_MNEMONIC_NOP:
-    case ZYDIS_MNEMONIC_CLI:
-    case ZYDIS_MNEMONIC_STI:
-    case ZYDIS_MNEMONIC_RDTSC:
-    case ZYDIS_MNEMONIC_CMPXCHG16B: return true;
-    default: return d->row->class != CLASS_HELPER || d->zi.meta.category == ZYDIS_CATEGORY_PREFETCH;
-    }
+    return d->row->class != CLASS_HELPER || plan_leaves_alone(d) ||
+           d->zi.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B;
 }
 
 /* Does the interpreter leave the block in any case? */
@@ -254,19 +240,14 @@ static void resumed(struct verifier *v, const struct tinsn *record, bool native_
     if (!record->holds || record->len == 0 ||
         insn_decode(v->cpu, record->bytes, record->len, &d) != DECODE_OK || !is_modest(&d)) {
         struct state *s = &v->state;
-        bool holds = record->holds;
-        unsigned first = s->first, first_window = s->first_window, slots = s->slots;
 
-        if (!holds) {
+        if (!record->holds) {
             begin(v);
             return;
         }
         /* the bytes that were shown are still the guest's, but no register is known */
         for (unsigned r = 0; r < 16; r++)
             s->reg[r] = fresh(v);
-        s->first = first;
-        s->first_window = first_window;
-        s->slots = slots;
         for (unsigned i = 0; i < s->slots; i++)
             if (s->slot[i].offset < offsetof(struct cpu, native))
                 s->slot[i].value = fresh(v);
@@ -459,9 +440,7 @@ static bool take_find(struct verifier *v)
     if (!matches(v, code, len, (struct hole){jump, 4}, (struct hole){0}))
         return false;
     unknown = relative(v->at + jump);
-    v->state.reg[RCX] = fresh(v);
-    v->state.reg[R14] = fresh(v);
-    v->state.reg[R15] = fresh(v);
+    forget_scratch(v);
     if (inside(v, unknown))
         leads_to(v, unknown);
     else if (unknown != v->t->stub_unknown)
@@ -524,8 +503,7 @@ static bool may_store(uint64_t offset)
     for (unsigned i = 0; i < ARRAY_SIZE(fields); i++)
         if (fields[i] == offset)
             return true;
-    if (offset ==
-        offsetof(struct cpu, seg) + GS * sizeof(struct segment) + offsetof(struct segment, base))
+    if (offset == segment_base(GS))
         return true;
     if (offset >= NATIVE(group) && offset < NATIVE(group) + sizeof((struct cpu_native){0}.group))
         return offset % 8 == 0;
@@ -950,8 +928,7 @@ static void find_resumes(struct verifier *v)
         }
     }
     for (size_t n = 0; n < r->fault_count; n++) {
-        const struct fault_site *site =
-            (const struct fault_site *)(r->meta + v->t->region_meta) - 1 - n;
+        const struct fault_site *site = translate_fault_site(v->t, r, n);
 
         if (site->offset >= (size_t)(v->start - v->t->writable) && !site->poll)
             add_resume(v, v->t->writable + tinsn_at(v->t, site->insn)->resume,
